@@ -1,0 +1,68 @@
+# Slipway: every target that a person calls has a sentence behind `##`, which `make help` prints.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export SLIPWAY_CACHE ?= $(HOME)/.cache/slipway
+UV_VERSION := 0.13.9
+UV := $(SLIPWAY_CACHE)/uv-$(UV_VERSION)/bin/uv
+export UV_PYTHON_DOWNLOADS := never
+RUN := $(UV) run --no-sync
+CLUSTER := PYTHONPATH=hack python3 -m cluster
+SYNCED := .venv/.synced
+
+.PHONY: help
+help: ## List every target with a sentence.
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  \033[36m%-20s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- the workspace ----------------------------------------------------------------------------
+
+$(UV):
+	@bash hack/install-uv $(UV_VERSION) $(dir $(@D))
+
+$(SYNCED): uv.lock pyproject.toml */pyproject.toml | $(UV)
+	@$(UV) sync --frozen --all-groups --quiet && touch $@
+
+.PHONY: sync
+sync: $(SYNCED) ## Install the workspace's locked Python packages into .venv.
+
+.PHONY: fmt
+fmt: $(SYNCED) ## Format the code and mend what the linter can mend.
+	@$(RUN) ruff format . && $(RUN) ruff check --fix .
+
+.PHONY: lint
+lint: $(SYNCED) ## Check format, lint rules and the layers between rooms.
+	@$(RUN) ruff format --check . && $(RUN) ruff check . && $(RUN) lint-imports
+
+.PHONY: type
+type: $(SYNCED) ## Check types (mypy, strict).
+	@$(RUN) mypy
+
+.PHONY: unit
+unit: $(SYNCED) ## Run the fast tests: no cluster, no network.
+	@$(RUN) pytest -q -n 2 tests/unit tests/golden
+
+.PHONY: golden
+golden: $(SYNCED) ## Rewrite the golden plans; read them as a diff.
+	@$(RUN) pytest -q tests/golden --golden-update
+
+.PHONY: crds
+crds: $(SYNCED) ## Write crds/ and the API reference from the pydantic models.
+	@$(RUN) python -m slipway_operator.api
+
+.PHONY: verify
+verify: crds ## Regenerate everything that is generated and fail on a difference.
+	@git diff --exit-code -- crds charts docs/spec
+
+# ---- the local cluster and the images -----------------------------------------------------------
+
+.PHONY: cluster-up cluster-status cluster-down cluster-kubeconfig
+cluster-up: ## Start a real single-node Kubernetes on this machine (or use the one SLIPWAY_CONTEXT names).
+	@$(CLUSTER) up
+cluster-status: ## Say which part of the cluster runs, since when, and what to do about those that do not.
+	@$(CLUSTER) status
+cluster-down: ## Stop the local cluster and leave nothing of it running, mounted or configured.
+	@$(CLUSTER) down
+cluster-kubeconfig: ## Print the path of the cluster's kubeconfig.
+	@$(CLUSTER) kubeconfig
