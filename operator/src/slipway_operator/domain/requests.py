@@ -20,6 +20,9 @@ TERMINATION_MESSAGE_LIMIT = 1024
 WORK = "/work"
 """The volume that the containers of one Job share."""
 
+HANDOVER = "/handover"
+"""The volume that only ``fetch`` and ``push`` of a build Job mount: out of reach of code that ``run`` starts."""
+
 SETTINGS = "/settings"
 """Read-only: ``ca.crt`` and ``package-list.txt``, where the platform sets them."""
 
