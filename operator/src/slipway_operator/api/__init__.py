@@ -1,1 +1,69 @@
-"""."""
+"""The two kinds as frozen pydantic models: the one source of ``crds/*.yaml``.
+
+Its neighbours: everybody reads these models; `python -m slipway_operator.api`
+writes the CRDs and the tables of docs/spec/ from them.
+"""
+
+from slipway_operator.api.common import API_VERSION, GROUP, VERSION, Condition, EnvVar, Resources
+from slipway_operator.api.model_deployment import (
+    Autoscaling,
+    Environment,
+    Export,
+    ExportStatus,
+    Follow,
+    GitSource,
+    LiveStatus,
+    Model,
+    ModelDeploymentSpec,
+    ModelDeploymentStatus,
+    PackageListRef,
+    PackageSource,
+    Parity,
+    Serving,
+    Source,
+    SourceStatus,
+    Standby,
+    StepName,
+    StepState,
+    StepStatus,
+    SvnSource,
+    Train,
+    TrainingStatus,
+)
+from slipway_operator.api.retrain_job import RetrainJobSpec, RetrainJobStatus
+from slipway_operator.api.schema import parse_duration
+
+__all__ = [
+    "API_VERSION",
+    "GROUP",
+    "VERSION",
+    "Autoscaling",
+    "Condition",
+    "EnvVar",
+    "Environment",
+    "Export",
+    "ExportStatus",
+    "Follow",
+    "GitSource",
+    "LiveStatus",
+    "Model",
+    "ModelDeploymentSpec",
+    "ModelDeploymentStatus",
+    "PackageListRef",
+    "PackageSource",
+    "Parity",
+    "Resources",
+    "RetrainJobSpec",
+    "RetrainJobStatus",
+    "Serving",
+    "Source",
+    "SourceStatus",
+    "Standby",
+    "StepName",
+    "StepState",
+    "StepStatus",
+    "SvnSource",
+    "Train",
+    "TrainingStatus",
+    "parse_duration",
+]

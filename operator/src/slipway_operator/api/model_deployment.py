@@ -1,0 +1,525 @@
+"""The kind ModelDeployment: from a source to answered predictions.
+
+The descriptions are the API's documentation: `kubectl explain` and
+docs/spec/modeldeployment.md show them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from slipway_operator.api.common import Command, Condition, EnvVar, OneOf, Resources, Timestamp
+from slipway_operator.api.schema import (
+    INT_OR_STRING,
+    VALIDATIONS,
+    Argument,
+    Check,
+    NumberAsText,
+    RelativeFile,
+    RelativePath,
+    SecretName,
+    SpecModel,
+    StatusModel,
+    checked,
+    duration,
+    matches,
+    text_matches,
+)
+
+DEFAULT_LOCK_FILE = "uv.lock"
+
+_HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+_USER = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+
+GIT_URL = matches(
+    rf"(https?|git)://{_HOST}(/[!-~]*)?|ssh://({_USER}@)?{_HOST}(/[!-~]*)?|{_USER}@[A-Za-z0-9][A-Za-z0-9.-]*:[!-,.-~][!-~]*",
+    "must be an https://, http://, ssh:// or git:// URL or user@host:path, in printable ASCII, "
+    "without a user or password for http and without a password for ssh (use secretName)",
+)
+SVN_URL = matches(
+    rf"(https?|svn)://{_HOST}(/[!-~]*)?|svn[+]ssh://({_USER}@)?{_HOST}(/[!-~]*)?",
+    "must be an https://, http://, svn:// or svn+ssh:// URL in printable ASCII, "
+    "without a user or password (use secretName)",
+)
+GIT_REF = matches(
+    r"[A-Za-z0-9_@.+/][A-Za-z0-9_@.+/#=,%{}!-]*",
+    "must be a branch, a tag, a full ref or a commit: no space, no leading '-', none of ~ ^ : ? * [ \\",
+)
+NO_RANGE = Check(
+    "!self.contains('..')", "must be one ref, not a range: '..' is not allowed", lambda ref: ".." not in ref
+)
+PACKAGE_IMAGE = matches(
+    rf"{_HOST}(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[0-9a-f]{{64}}",
+    "must be host/repository@sha256:<64 hexadecimal digits>: a tag can be moved, a digest cannot",
+)
+EXAMPLE_SUFFIX = Check(
+    "self.endsWith('.csv') || self.endsWith('.parquet') || self.endsWith('.npy')",
+    "must be a .csv, .parquet or .npy file",
+    lambda path: path.endswith((".csv", ".parquet", ".npy")),
+)
+
+
+def _rules(*rules: tuple[str, str]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={VALIDATIONS: [{"rule": rule, "message": message} for rule, message in rules]})
+
+
+class Follow(SpecModel):
+    """Following a branch."""
+
+    interval: Annotated[str, *duration("10s", "168h")] = Field(
+        default="5m",
+        description="How often a small Job asks where the ref points to now. From 10s to 168h.",
+    )
+
+
+class GitSource(SpecModel):
+    """A Git repository."""
+
+    url: Annotated[str, *checked(GIT_URL)] = Field(
+        min_length=1,
+        max_length=2048,
+        description="URL of the repository: https, http, ssh, git, or user@host:path. "
+        "Example: https://git.example.com/airline/flight-delay.git.",
+    )
+    ref: Annotated[str, *checked(GIT_REF, NO_RANGE)] = Field(
+        default="HEAD",
+        min_length=1,
+        max_length=255,
+        description="Branch, tag or full commit. It is resolved to a commit once, and again only when this object "
+        "changes or with follow. Example: v1.4.0.",
+    )
+    path: RelativePath = Field(
+        default=".", description="Directory of the project in the repository. Example: models/flight-delay."
+    )
+    secret_name: SecretName | None = Field(
+        default=None,
+        description="Secret of this namespace that opens the repository: type kubernetes.io/basic-auth (https) or "
+        "kubernetes.io/ssh-auth with a key known_hosts (ssh); ca.crt may be added. "
+        "Whoever sets it must be allowed to get that Secret.",
+    )
+    follow: Follow | None = Field(
+        default=None, description="Follows the ref as it moves. Without it the commit found first stays."
+    )
+
+
+class SvnSource(SpecModel):
+    """A Subversion repository."""
+
+    url: Annotated[str, *checked(SVN_URL)] = Field(
+        min_length=1,
+        max_length=2048,
+        description="URL of the directory: https, http, svn or svn+ssh. "
+        "Example: https://svn.example.com/airline/trunk/flight-delay.",
+    )
+    revision: Annotated[
+        str,
+        NumberAsText,
+        Field(json_schema_extra={INT_OR_STRING: True}),
+        *checked(text_matches(r"HEAD|[0-9]{1,12}", "must be a revision number or HEAD")),
+    ] = Field(
+        default="HEAD",
+        max_length=12,
+        description="Revision number, or HEAD, which is resolved to a number once. Example: 1234.",
+    )
+    path: RelativePath = Field(default=".", description="Directory of the project below the URL.")
+    secret_name: SecretName | None = Field(
+        default=None,
+        description="Secret of this namespace that opens the repository: type kubernetes.io/basic-auth or "
+        "kubernetes.io/ssh-auth. Whoever sets it must be allowed to get that Secret.",
+    )
+
+
+class PackageSource(SpecModel):
+    """A package that is in a registry already."""
+
+    image: Annotated[str, *checked(PACKAGE_IMAGE)] = Field(
+        min_length=1,
+        max_length=512,
+        description="The package artifact by digest, as slipway package prints it. "
+        "Example: registry.example.com/airline/flight-delay@sha256:<64 hexadecimal digits>.",
+    )
+
+
+class Source(OneOf):
+    """Where code and data come from."""
+
+    model_config = _rules(
+        (
+            "(has(self.git) ? 1 : 0) + (has(self.svn) ? 1 : 0) + (has(self.package) ? 1 : 0) == 1",
+            "set exactly one of git, svn and package",
+        )
+    )
+
+    git: GitSource | None = Field(default=None, description="A Git repository.")
+    svn: SvnSource | None = Field(default=None, description="A Subversion repository.")
+    package: PackageSource | None = Field(default=None, description="A package that is in a registry already.")
+
+
+class PackageListRef(SpecModel):
+    """One version of a package list that the platform publishes."""
+
+    name: Annotated[
+        str, *checked(matches(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "must be lower-case letters, digits and '-'"))
+    ] = Field(min_length=1, max_length=63, description="Name of the list. Example: default.")
+    version: Annotated[
+        str,
+        *checked(matches(r"[A-Za-z0-9][A-Za-z0-9._-]*", "must be letters, digits, '.', '_' and '-'")),
+    ] = Field(min_length=1, max_length=63, description='Version of the list, quoted in YAML. Example: "2026.11".')
+
+
+class Environment(SpecModel):
+    """What the project's code runs in."""
+
+    model_config = _rules(
+        (
+            "(self.isolation == 'Common') == has(self.packageList)",
+            "packageList goes with isolation Common: set both or neither",
+        ),
+        (
+            "self.isolation == 'Project' || !has(self.lockFile)",
+            "lockFile goes with isolation Project only: with Common the platform's package list decides",
+        ),
+    )
+
+    language: Literal["python"] = Field(
+        default="python",
+        description="Language of the project. It cannot be changed later.",
+        json_schema_extra={
+            VALIDATIONS: [{"rule": "self == oldSelf", "message": "language cannot be changed: create another object"}]
+        },
+    )
+    python: Annotated[str, *checked(matches(r"3\.[0-9]{1,2}", 'must be a version such as "3.11"'))] | None = Field(
+        default=None,
+        max_length=8,
+        description="Version of the interpreter, quoted in YAML; one of those that the platform offers. "
+        'Default: the platform\'s first. Example: "3.11".',
+    )
+    isolation: Literal["Project", "Common"] = Field(
+        default="Project",
+        description="Project: packages from the project's own lock file. "
+        "Common: packages from a list that the platform publishes.",
+    )
+    lock_file: RelativeFile | None = Field(
+        default=None,
+        description="Lock file in the project: uv.lock, pylock.toml, or a requirements.txt with hashes. "
+        "Only with isolation Project. Default: uv.lock.",
+    )
+    package_list: PackageListRef | None = Field(
+        default=None, description="The platform's package list. Always and only with isolation Common."
+    )
+
+    @model_validator(mode="after")
+    def _fields_fit_isolation(self) -> Environment:
+        if (self.isolation == "Common") != (self.package_list is not None):
+            raise ValueError("packageList goes with isolation Common: set both or neither")
+        if self.isolation == "Common" and self.lock_file is not None:
+            raise ValueError("lockFile goes with isolation Project only")
+        return self
+
+    @property
+    def effective_lock_file(self) -> str:
+        """The lock file with its default; the schema has none, as it would not fit ``Common``."""
+        return self.lock_file or DEFAULT_LOCK_FILE
+
+
+class Train(SpecModel):
+    """How the model is trained."""
+
+    model_config = _rules(
+        (
+            (
+                "self.command.map(text, text.size()).sum() + "
+                "(has(self.args) ? self.args.map(text, text.size()).sum() : 0) <= 32768"
+            ),
+            "command and args must have at most 32768 characters together",
+        )
+    )
+
+    command: Command = Field(
+        description="Program and arguments, run in the project's directory by no shell. "
+        "Example: [python, -m, flight_delay.train].",
+    )
+    args: tuple[Argument, ...] = Field(
+        default=(), max_length=64, description="More arguments, after those of command. Example: [--trees, '200']."
+    )
+    env: tuple[EnvVar, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Environment variables.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    resources: Resources = Field(
+        default=Resources(),
+        description="CPU, memory and other resources of the training container. Default: the platform's.",
+    )
+    timeout: Annotated[str, *duration("1s", "168h")] = Field(
+        default="1h", description="After this time the training is stopped and has failed. From 1s to 168h."
+    )
+    metrics: RelativeFile | None = Field(
+        default=None,
+        description="JSON file that the training writes, an object of numbers; the first ten are shown in status. "
+        "Example: metrics.json.",
+    )
+
+
+class Model(SpecModel):
+    """The model and the rows that prove it."""
+
+    train: Train | None = Field(
+        default=None, description="How to train the model. Without it, path is a file of the source."
+    )
+    path: RelativeFile = Field(
+        description="The model file, relative to the project: what the training writes, or what the source holds. "
+        "Example: model.joblib.",
+    )
+    example: Annotated[RelativeFile, *checked(EXAMPLE_SUFFIX)] = Field(
+        description="Rows as the model takes them (.csv, .parquet or .npy), relative to the project. They give the "
+        "signature, the comparison with the exported model, and the rows that a server must answer before it is Ready. "
+        "Example: data/sample.csv.",
+    )
+
+
+class Parity(SpecModel):
+    """How much the exported model may differ from the original on the example rows."""
+
+    max_absolute_difference: float = Field(
+        default=1e-5,
+        ge=0,
+        le=1,
+        description="Largest difference of any number of any answer. From 0 to 1. Example: 0.00001.",
+    )
+    max_label_flips: int = Field(
+        default=0, ge=0, le=1_000_000, description="Rows that may get another label. Example: 0."
+    )
+
+
+class Export(SpecModel):
+    """How the model is converted to what is served."""
+
+    formats: tuple[Literal["onnx"], ...] = Field(
+        default=("onnx",),
+        min_length=1,
+        max_length=1,
+        description="What to convert to; onnx is what is served.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    parity: Parity = Field(
+        default=Parity(), description="How much the exported model may differ from the original on the example rows."
+    )
+    on_failure: Literal["Block"] = Field(
+        default="Block",
+        description="What happens with a model that cannot be converted or is not equal. "
+        "Block: it does not go live, and what is live stays.",
+    )
+    timeout: Annotated[str, *duration("1s", "24h")] = Field(
+        default="15m", description="After this time the conversion is stopped and has failed. From 1s to 24h."
+    )
+
+
+class Autoscaling(SpecModel):
+    """Replicas by load."""
+
+    model_config = _rules(
+        ("self.minReplicas <= self.maxReplicas", "minReplicas must not be larger than maxReplicas"),
+    )
+
+    min_replicas: int = Field(default=1, ge=1, le=1000, description="Fewest replicas. From 1 to 1000.")
+    max_replicas: int = Field(ge=1, le=1000, description="Most replicas. From 1 to 1000. Example: 8.")
+    target_cpu_utilization: int = Field(
+        default=70,
+        ge=1,
+        le=1000,
+        alias="targetCPUUtilization",
+        description="CPU use to aim at, in percent of the CPU request, over all replicas.",
+    )
+
+    @model_validator(mode="after")
+    def _minimum_below_maximum(self) -> Autoscaling:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("minReplicas must not be larger than maxReplicas")
+        return self
+
+
+class Serving(SpecModel):
+    """How predictions are answered."""
+
+    model_config = _rules(
+        (
+            "!(has(self.replicas) && has(self.autoscaling))",
+            "set replicas or autoscaling, not both: two would fight over the same number",
+        ),
+        (
+            (
+                "!has(self.autoscaling) || !has(self.resources) || !has(self.resources.requests) || "
+                "'cpu' in self.resources.requests"
+            ),
+            "autoscaling is in percent of the CPU request: set resources.requests.cpu too",
+        ),
+    )
+
+    # No default: with one, the API server would set it beside autoscaling, and reset what `kubectl scale` wrote.
+    replicas: int | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="Number of serving pods; kubectl scale changes it. Never together with autoscaling. "
+        "From 0 to 1000; 0 answers nothing. Default where neither is set: 1.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="Replicas by CPU load. Never together with replicas."
+    )
+    resources: Resources = Field(
+        default=Resources(),
+        description="CPU, memory and other resources of each serving pod. Default: requests of 100m CPU and 128Mi.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_scale(self) -> Serving:
+        if self.replicas is not None and self.autoscaling is not None:
+            raise ValueError("set replicas or autoscaling, not both")
+        return self
+
+
+class Standby(SpecModel):
+    """What is kept warm for a way back."""
+
+    full_for: Annotated[str, *duration("0s", "168h")] = Field(
+        default="10m",
+        description="How long the content that was live before keeps all its pods after a switch; after that it keeps "
+        "one. From 0s to 168h.",
+    )
+
+
+class ModelDeploymentSpec(SpecModel):
+    """What a person wants."""
+
+    source: Source = Field(description="Where code and data come from: exactly one of git, svn and package.")
+    environment: Environment = Field(
+        default=Environment(), description="What the project's code runs in: language, interpreter and packages."
+    )
+    model: Model = Field(description="The model: how it is made, where it is, and rows that prove it.")
+    export: Export = Field(
+        default=Export(), description="How the model is converted to what is served, and how equal it must be."
+    )
+    serving: Serving = Field(default=Serving(), description="How predictions are answered: size and resources.")
+    standby: Standby = Field(default=Standby(), description="What is kept warm for a way back.")
+    revision_history_limit: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="How many entries of the log are kept beside the live one. From 1 to 1000.",
+    )
+
+
+StepName = Literal["Build", "Train", "Export", "Rollout"]
+StepState = Literal["Pending", "Running", "Waiting", "Succeeded", "Failed", "Skipped"]
+
+
+class SourceStatus(StatusModel):
+    """What the source was resolved to."""
+
+    commit: str | None = Field(
+        default=None,
+        max_length=512,
+        description="The exact commit, r<revision> of Subversion, or the package's digest.",
+    )
+    ref: str | None = Field(default=None, max_length=255, description="The ref or revision that was resolved.")
+    resolved_at: Timestamp | None = Field(default=None, description="When it was resolved (UTC).")
+    package: str | None = Field(default=None, max_length=512, description="Digest of the package made of it.")
+
+
+class StepStatus(StatusModel):
+    """One step of the way from source to predictions."""
+
+    name: StepName = Field(description="The step: Build, Train, Export or Rollout.")
+    state: StepState = Field(
+        default="Pending",
+        description="How far it is. Waiting passes by itself; Failed needs a change; Skipped is not asked for.",
+    )
+    key: str | None = Field(
+        default=None, max_length=64, description="Digest of all that the step depends on; nothing is made twice."
+    )
+    started_at: Timestamp | None = Field(default=None, description="When it started (UTC).")
+    finished_at: Timestamp | None = Field(default=None, description="When it ended (UTC).")
+    message: str | None = Field(
+        default=None, max_length=4096, description="What it does now, or why it failed and what to change."
+    )
+    job: str | None = Field(
+        default=None, max_length=253, description="The Job that does it: kubectl logs job/<this> shows its output."
+    )
+
+
+class TrainingStatus(StatusModel):
+    """The training of the newest content."""
+
+    seconds: float | None = Field(default=None, ge=0, description="How long it took, in seconds.")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, max_length=32, description="Numbers that the training wrote, by name."
+    )
+
+
+class ExportStatus(StatusModel):
+    """The comparison of the exported model with the original on the example rows."""
+
+    rows: int | None = Field(default=None, ge=0, description="How many rows were compared.")
+    max_absolute_difference: float | None = Field(
+        default=None, ge=0, description="The largest difference of any number of any answer."
+    )
+    label_flips: int | None = Field(default=None, ge=0, description="How many rows got another label.")
+
+
+class LiveStatus(StatusModel):
+    """What answers predictions now."""
+
+    content: str | None = Field(
+        default=None, max_length=64, description="Short digest of the content; answers carry it as model_version."
+    )
+    revision: int | None = Field(default=None, ge=0, description="Number of the log entry that put it live.")
+    since: Timestamp | None = Field(default=None, description="Since when it is live (UTC).")
+    commit: str | None = Field(default=None, max_length=512, description="The source that it was made from.")
+
+
+class ModelDeploymentStatus(StatusModel):
+    """What the operator saw and did."""
+
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="The metadata.generation that this status was computed from."
+    )
+    summary: str | None = Field(
+        default=None, max_length=1024, description="Where it stands, in one line, as kubectl get shows it."
+    )
+    url: str | None = Field(
+        default=None,
+        max_length=512,
+        description="Where predictions are answered inside the cluster (Open Inference Protocol v2).",
+    )
+    retry_of: str | None = Field(
+        default=None,
+        max_length=1024,
+        description="The value of the annotation slipway.dev/retry that was acted on last.",
+    )
+    source: SourceStatus | None = Field(default=None, description="What the source was resolved to.")
+    steps: tuple[StepStatus, ...] = Field(
+        default=(),
+        max_length=8,
+        description="The steps of the way, in order, always the whole way.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    training: TrainingStatus | None = Field(default=None, description="The training of the newest content.")
+    export: ExportStatus | None = Field(
+        default=None, description="The comparison of the exported model with the original."
+    )
+    live: LiveStatus | None = Field(default=None, description="What answers predictions now.")
+    replicas: int | None = Field(default=None, ge=0, description="Pods of the live content.")
+    ready_replicas: int | None = Field(default=None, ge=0, description="Pods of the live content that answer.")
+    selector: str | None = Field(
+        default=None, max_length=1024, description="Label selector of the live content's pods, for autoscalers."
+    )
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Ready, Reconciling, Stalled (by kstatus), and Available: predictions are answered now.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
