@@ -1,0 +1,227 @@
+"""The registry, by way of ``crane``: images and artifacts in and out, without a daemon.
+
+Each call is one process with a list of arguments (no shell), a time limit, and its errors
+turned into `StepFailed` with a reason that a status can show. Credentials are crane's own
+business: it reads ``config.json`` in the folder that ``DOCKER_CONFIG`` names.
+
+Neighbours: `layers` makes what is appended, `oci` the layouts that are pushed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slipway_operator.builder.errors import RegistryReason, StepFailed
+
+_TIMEOUT = 900.0
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+_REASONS: tuple[tuple[re.Pattern[str], RegistryReason, str], ...] = (
+    (
+        re.compile(r"x509:|HTTP response to HTTPS client|tls: "),
+        RegistryReason.NOT_TRUSTED,
+        "add its certificate authority to the platform's caBundle, or set registry.insecure for plain HTTP",
+    ),
+    (
+        re.compile(r"UNAUTHORIZED|DENIED|\b401\b|\b403\b|no basic auth"),
+        RegistryReason.ACCESS_DENIED,
+        "give the Secret of the registry credentials that may read and write here",
+    ),
+    (
+        re.compile(r"TOOMANYREQUESTS|\b429\b|\b50[0234]\b|UNAVAILABLE|connection re|broken pipe|EOF|no such host"),
+        RegistryReason.UNAVAILABLE,
+        "it is tried again by itself",
+    ),
+    (
+        re.compile(r"timeout|deadline exceeded|server misbehaving|network is unreachable|no route to host"),
+        RegistryReason.UNAVAILABLE,
+        "it is tried again by itself",
+    ),
+    (
+        re.compile(r"MANIFEST_UNKNOWN|NAME_UNKNOWN|BLOB_UNKNOWN|NOT_FOUND|\b404\b"),
+        RegistryReason.NOT_FOUND,
+        "check the name and the digest, or push it again",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """What to set in an image's config; what is None or empty stays as the base has it."""
+
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    user: str | None = None
+    working_directory: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> list[str]:
+        """The flags of ``crane mutate`` that say the same, in a fixed order."""
+        found: list[str] = []
+        if self.entrypoint is not None:
+            found += [f"--entrypoint={_csv(part)}" for part in self.entrypoint]
+        if self.command is not None:
+            found += [f"--cmd={_csv(part)}" for part in self.command]
+        if self.user is not None:
+            found.append(f"--user={self.user}")
+        if self.working_directory is not None:
+            found.append(f"--workdir={self.working_directory}")
+        found += [f"--env={key}={value}" for key, value in sorted(self.environment.items())]
+        found += [f"--label={_csv(f'{key}={value}')}" for key, value in sorted(self.labels.items())]
+        found += [f"--annotation={_csv(f'{key}={value}')}" for key, value in sorted(self.annotations.items())]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryClient:
+    """Calls to registries. References are ``host/repository:tag`` or ``…@sha256:…``.
+
+    Attributes:
+        insecure: Plain HTTP is fine.
+        docker_config: Folder with ``config.json``; None: the process's own environment decides.
+        program: The crane to run.
+        timeout: Seconds for one call.
+    """
+
+    insecure: bool = False
+    docker_config: Path | None = None
+    program: str = "crane"
+    timeout: float = _TIMEOUT
+
+    def digest(self, reference: str) -> str:
+        """Digest of the manifest that a reference names.
+
+        Raises:
+            StepFailed: As every call here, with one of `RegistryReason`.
+        """
+        return _digest_in(self._run(["digest", reference], reference), reference)
+
+    def exists(self, reference: str) -> bool:
+        """Whether a reference names anything; an unreachable registry is an error, not a no."""
+        try:
+            self.digest(reference)
+        except StepFailed as failed:
+            if failed.reason == RegistryReason.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def manifest(self, reference: str) -> dict[str, Any]:
+        """The manifest as JSON."""
+        return _object(self._run(["manifest", reference], reference), reference)
+
+    def config(self, reference: str) -> dict[str, Any]:
+        """The image's config as JSON."""
+        return _object(self._run(["config", reference], reference), reference)
+
+    def blob(self, reference: str) -> bytes:
+        """A small blob's bytes; the reference is ``repository@sha256:…``. crane checks the digest."""
+        return self._run(["blob", reference], reference)
+
+    def blob_to(self, reference: str, target: Path) -> None:
+        """Write a blob of any size to a file that must not exist yet."""
+        with target.open("xb") as out:
+            self._run(["blob", reference], reference, stdout=out.fileno())
+
+    def append(self, base: str, layers: Sequence[Path], target: str, *, config: ImageConfig | None = None) -> str:
+        """Push ``base`` with more layers on top and, where given, another config.
+
+        The base's own layers are mounted within one registry, not copied.
+
+        Args:
+            base: Image to start from.
+            layers: Gzipped layers, lowest first.
+            target: Tag to push to; its repository may be another than the base's.
+            config: What to set beside.
+
+        Returns:
+            The digest of the new manifest.
+        """
+        command = ["mutate", base, "--tag", target, *(f"--append={_csv(os.fspath(layer))}" for layer in layers)]
+        command += (config or ImageConfig()).arguments()
+        return _digest_in(self._run(command, target), target)
+
+    def push_layout(self, layout: Path, target: str) -> str:
+        """Push an OCI layout that holds one manifest; returns its digest."""
+        return _digest_in(self._run(["push", os.fspath(layout), target], target), target)
+
+    def copy(self, source: str, target: str) -> str:
+        """Copy an image or artifact to another repository or tag; returns its digest."""
+        self._run(["copy", source, target], source)
+        return self.digest(target)
+
+    def tag(self, reference: str, tag: str) -> None:
+        """Give what a reference names one more tag in its own repository."""
+        self._run(["tag", reference, tag], reference)
+
+    def _run(self, arguments: Sequence[str], about: str, *, stdout: int = subprocess.PIPE) -> bytes:
+        command = [self.program, *arguments, *(["--insecure"] if self.insecure else [])]
+        environment = dict(os.environ)
+        if self.docker_config is not None:
+            environment["DOCKER_CONFIG"] = os.fspath(self.docker_config)
+        try:
+            done = subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                timeout=self.timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise StepFailed(
+                RegistryReason.UNAVAILABLE, f"{about}: no answer within {self.timeout:.0f} s", retry=True
+            ) from None
+        if done.returncode != 0:
+            raise failure(about, done.stderr.decode(errors="replace"))
+        return done.stdout or b""
+
+
+def failure(about: str, said: str) -> StepFailed:
+    """Map what crane said to a reason and a sentence.
+
+    Args:
+        about: The reference that the call was about.
+        said: crane's standard error.
+    """
+    lines = [line for line in said.strip().splitlines() if line]
+    last = next((line for line in reversed(lines) if line.startswith("Error: ")), lines[-1] if lines else "")
+    cause = last.removeprefix("Error: ")[-300:]
+    for pattern, reason, advice in _REASONS:
+        if pattern.search(last):
+            return StepFailed(reason, f"{about}: {cause}; {advice}", retry=reason is RegistryReason.UNAVAILABLE)
+    return StepFailed(RegistryReason.REFUSED, f"{about}: {cause or 'crane failed without a word'}")
+
+
+def _csv(value: str) -> str:
+    """Quote one value of a flag that crane reads as comma-separated."""
+    if any(character in value for character in ',"\n\r'):
+        return '"' + value.replace('"', '""') + '"'
+    return value
+
+
+def _digest_in(output: bytes, about: str) -> str:
+    found = _DIGEST.findall(output.decode(errors="replace"))
+    if not found:
+        raise StepFailed(RegistryReason.REFUSED, f"{about}: crane printed no digest")
+    return str(found[-1])
+
+
+def _object(output: bytes, about: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(output)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise StepFailed(RegistryReason.REFUSED, f"{about}: the registry's answer is not a JSON object")
+    return parsed
