@@ -66,3 +66,13 @@ cluster-down: ## Stop the local cluster and leave nothing of it running, mounted
 	@$(CLUSTER) down
 cluster-kubeconfig: ## Print the path of the cluster's kubeconfig.
 	@$(CLUSTER) kubeconfig
+
+# ---- the demo -----------------------------------------------------------------------------------
+
+LAB := PYTHONPATH=hack $(RUN) python -m lab.demo
+
+.PHONY: demo demo-clean
+demo: $(SYNCED) ## Show it all: a cluster if there is none, the operator, two real projects, predictions, a scale-up.
+	@$(LAB)
+demo-clean: $(SYNCED) ## Remove what the demo made; the cluster stays.
+	@$(LAB) clean

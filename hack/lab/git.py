@@ -1,0 +1,118 @@
+"""Git repositories that pods can reach: a git daemon on this machine's address."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.kube import wait_for
+
+_IDENTITY = {
+    "GIT_AUTHOR_NAME": "Ada",
+    "GIT_AUTHOR_EMAIL": "ada@example.com",
+    "GIT_COMMITTER_NAME": "Ada",
+    "GIT_COMMITTER_EMAIL": "ada@example.com",
+    # A fixed date gives the same commit for the same tree, so a second demo has nothing to build.
+    "GIT_AUTHOR_DATE": "2026-11-01T12:00:00Z",
+    "GIT_COMMITTER_DATE": "2026-11-01T12:00:00Z",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_SYSTEM": os.devnull,
+}
+
+
+@dataclass(frozen=True)
+class GitServer:
+    """A folder of bare repositories, served read-only by git:// on one address."""
+
+    folder: Path
+    address: str
+    port: int
+
+    def url(self, name: str) -> str:
+        """Return the URL under which pods find a repository."""
+        return f"git://{self.address}:{self.port}/{name}.git"
+
+    def start(self) -> None:
+        """Serve the folder; a daemon that runs already is left alone."""
+        if self.is_running():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pid_file = self.folder / "daemon.pid"
+        pid_file.unlink(missing_ok=True)
+        command = ["git", "daemon", "--export-all", "--reuseaddr", f"--base-path={self.folder}"]
+        command += [f"--listen={self.address}", f"--port={self.port}", f"--pid-file={pid_file}", str(self.folder)]
+        with (self.folder / "daemon.log").open("ab") as log:
+            subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        wait_for(self.is_running, seconds=10, what=f"git daemon on {self.address}:{self.port}")
+
+    def is_running(self) -> bool:
+        """Say whether the port answers."""
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((self.address, self.port)) == 0
+
+    def stop(self) -> None:
+        """End the daemon that `start` began, and nothing else."""
+        pid_file = self.folder / "daemon.pid"
+        if not pid_file.exists():
+            return
+        pid = int(pid_file.read_text())
+        command_line = Path(f"/proc/{pid}/cmdline")
+        if command_line.exists() and str(self.folder).encode() in command_line.read_bytes():
+            os.kill(pid, signal.SIGTERM)
+        pid_file.unlink()
+
+    def publish(
+        self, name: str, tree: Path, *, branch: str = "main", tag: str | None = None, message: str = "Release"
+    ) -> str:
+        """Commit a folder as a repository's newest state and return the commit.
+
+        Files that Git would ignore in the project stay out.
+        """
+        work = self.folder / "work" / name
+        bare = self.folder / f"{name}.git"
+        if not bare.exists():
+            bare.mkdir(parents=True)
+            git("init", "--bare", "-q", f"--initial-branch={branch}", cwd=bare)
+            git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=bare)
+        if not work.exists():
+            work.mkdir(parents=True)
+            git("init", "-q", f"--initial-branch={branch}", cwd=work)
+            git("remote", "add", "origin", str(bare), cwd=work)
+        for old in work.iterdir():
+            if old.name != ".git":
+                shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        shutil.copytree(
+            tree,
+            work,
+            dirs_exist_ok=True,
+            symlinks=True,
+            ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", "*.pyc", ".pytest_cache"),
+        )
+        git("add", "-A", "--force", cwd=work)
+        if git("status", "--porcelain", cwd=work) or not _has_commit(work):
+            git("commit", "-q", "--allow-empty", "-m", message, cwd=work)
+        git("push", "-q", "--force", "origin", f"HEAD:{branch}", cwd=work)
+        if tag:
+            git("tag", "--force", tag, cwd=work)
+            git("push", "-q", "--force", "origin", f"refs/tags/{tag}", cwd=work)
+        return git("rev-parse", "HEAD", cwd=work)
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    """Run git with a fixed identity and return what it printed."""
+    environment = {**os.environ, **_IDENTITY}
+    done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _has_commit(work: Path) -> bool:
+    done = subprocess.run(["git", "rev-parse", "-q", "--verify", "HEAD"], cwd=work, capture_output=True, check=False)
+    return done.returncode == 0

@@ -1,0 +1,140 @@
+"""A cluster with this tree's Slipway on it, as a user would install it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import tell
+from lab.git import GitServer
+from lab.kube import Kube, KubectlError, find_kubectl
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipway")
+RELEASE = "slipway"
+NAMESPACE = "slipway-system"
+GIT_PORT = 9418
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What demo, tests and benchmarks hold in their hands."""
+
+    kube: Kube
+    helm: Path
+    crane: Path
+    git: GitServer
+
+
+def open_lab() -> Lab:
+    """Return the lab on the cluster that runs; says what to do where none does."""
+    kubeconfig = Path(_make_silent("cluster-kubeconfig"))
+    if not kubeconfig.exists():
+        tell.fail("There is no cluster yet: run `make cluster-up` first.")
+    tools = {name: Path(_tool(name)) for name in ("kubectl", "helm", "crane")}
+    kube = Kube(kubeconfig, find_kubectl([tools["kubectl"]]), os.environ.get("SLIPWAY_CONTEXT"))
+    git = GitServer(CACHE / "lab" / "git", _address(), GIT_PORT)
+    return Lab(kube, tools["helm"], tools["crane"], git)
+
+
+def install(lab: Lab, *values: str) -> None:
+    """Install or upgrade the chart with this tree's images, and wait until the operator is ready."""
+    command = [str(lab.helm), "upgrade", "--install", RELEASE, str(ROOT / "charts" / "slipway")]
+    command += ["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "5m"]
+    command += ["--values", str(ROOT / "build" / "images-values.yaml"), *machine_values(), *values]
+    if lab.kube.context:
+        command += ["--kube-context", lab.kube.context]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "KUBECONFIG": str(lab.kube.kubeconfig)},
+    )
+    if done.returncode != 0:
+        pods = _or_empty(lab.kube, "get", "pods", "-n", NAMESPACE)
+        tell.fail(f"helm could not install Slipway:\n{done.stderr.strip()}\n{pods}")
+
+
+def machine_values() -> list[str]:
+    """Pass on what this machine needs to reach package indexes: its certificates and its proxy."""
+    values: list[str] = []
+    bundle = os.environ.get("SSL_CERT_FILE")
+    if bundle and Path(bundle).exists():
+        values += ["--set-file", f"caBundle={bundle}"]
+    for key, name in (("http", "HTTP_PROXY"), ("https", "HTTPS_PROXY"), ("no", "NO_PROXY")):
+        proxy = os.environ.get(name) or os.environ.get(name.lower())
+        if proxy:
+            escaped = proxy.replace(",", "\\,")
+            values += ["--set-string", f"proxy.{key}={escaped}"]
+    return values
+
+
+def prepare(name: str) -> Lab:
+    """Bring up cluster, images and chart, each with its own progress, and return the lab."""
+    tell.step(f"{name}: a Kubernetes cluster")
+    _make("cluster-up")
+    tell.step("Slipway's images")
+    _make("images")
+    lab = open_lab()
+    tell.step("Slipway, by its Helm chart")
+    tell.command("helm upgrade --install slipway charts/slipway -n slipway-system --create-namespace --wait")
+    install(lab)
+    return lab
+
+
+def registry_prefix() -> str:
+    """Return the registry prefix that `make images` pushed to."""
+    found = json.loads((ROOT / "build" / "images.json").read_text())
+    return str(found["registry"]["prefix"])
+
+
+def _make(*targets: str) -> None:
+    done = subprocess.run(["make", *targets], cwd=ROOT, check=False)
+    if done.returncode != 0:
+        sys.exit(done.returncode)
+
+
+def _make_silent(target: str) -> str:
+    done = subprocess.run(["make", "-s", target], cwd=ROOT, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        tell.fail(done.stderr.strip())
+    return done.stdout.strip()
+
+
+def _tool(name: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", "ensure", name],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "hack")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        tell.fail(done.stderr.strip())
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _address() -> str:
+    """Return the address of this machine that pods can reach."""
+    if given := os.environ.get("SLIPWAY_LAB_ADDRESS"):
+        return given
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: connecting a datagram socket only picks the outgoing address.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def _or_empty(kube: Kube, *arguments: str) -> str:
+    try:
+        return kube.run(*arguments)
+    except KubectlError as error:
+        return str(error)
