@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field
 
-from slipway_operator.api.common import Command, Condition, EnvVar, OneOf, Resources, Timestamp
+from slipway_operator.api.common import Command, Condition, EnvVar, Resources, Timestamp
 from slipway_operator.api.schema import (
     INT_OR_STRING,
-    VALIDATIONS,
     Argument,
     Check,
     NumberAsText,
@@ -22,10 +21,10 @@ from slipway_operator.api.schema import (
     SecretName,
     SpecModel,
     StatusModel,
-    checked,
     duration,
     matches,
     text_matches,
+    unchangeable,
 )
 
 DEFAULT_LOCK_FILE = "uv.lock"
@@ -61,10 +60,6 @@ EXAMPLE_SUFFIX = Check(
 )
 
 
-def _rules(*rules: tuple[str, str]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={VALIDATIONS: [{"rule": rule, "message": message} for rule, message in rules]})
-
-
 class Follow(SpecModel):
     """Following a branch."""
 
@@ -77,13 +72,13 @@ class Follow(SpecModel):
 class GitSource(SpecModel):
     """A Git repository."""
 
-    url: Annotated[str, *checked(GIT_URL)] = Field(
+    url: Annotated[str, GIT_URL] = Field(
         min_length=1,
         max_length=2048,
         description="URL of the repository: https, http, ssh, git, or user@host:path. "
         "Example: https://git.example.com/airline/flight-delay.git.",
     )
-    ref: Annotated[str, *checked(GIT_REF, NO_RANGE)] = Field(
+    ref: Annotated[str, GIT_REF, NO_RANGE] = Field(
         default="HEAD",
         min_length=1,
         max_length=255,
@@ -107,7 +102,7 @@ class GitSource(SpecModel):
 class SvnSource(SpecModel):
     """A Subversion repository."""
 
-    url: Annotated[str, *checked(SVN_URL)] = Field(
+    url: Annotated[str, SVN_URL] = Field(
         min_length=1,
         max_length=2048,
         description="URL of the directory: https, http, svn or svn+ssh. "
@@ -117,7 +112,7 @@ class SvnSource(SpecModel):
         str,
         NumberAsText,
         Field(json_schema_extra={INT_OR_STRING: True}),
-        *checked(text_matches(r"HEAD|[0-9]{1,12}", "must be a revision number or HEAD")),
+        text_matches(r"HEAD|[0-9]{1,12}", "must be a revision number or HEAD"),
     ] = Field(
         default="HEAD",
         max_length=12,
@@ -134,7 +129,7 @@ class SvnSource(SpecModel):
 class PackageSource(SpecModel):
     """A package that is in a registry already."""
 
-    image: Annotated[str, *checked(PACKAGE_IMAGE)] = Field(
+    image: Annotated[str, PACKAGE_IMAGE] = Field(
         min_length=1,
         max_length=512,
         description="The package artifact by digest, as slipway package prints it. "
@@ -142,14 +137,15 @@ class PackageSource(SpecModel):
     )
 
 
-class Source(OneOf):
+class Source(SpecModel):
     """Where code and data come from."""
 
-    model_config = _rules(
-        (
+    checks = (
+        Check(
             "(has(self.git) ? 1 : 0) + (has(self.svn) ? 1 : 0) + (has(self.package) ? 1 : 0) == 1",
             "set exactly one of git, svn and package",
-        )
+            lambda source: [source.git, source.svn, source.package].count(None) == 2,
+        ),
     )
 
     git: GitSource | None = Field(default=None, description="A Git repository.")
@@ -160,37 +156,36 @@ class Source(OneOf):
 class PackageListRef(SpecModel):
     """One version of a package list that the platform publishes."""
 
-    name: Annotated[
-        str, *checked(matches(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "must be lower-case letters, digits and '-'"))
-    ] = Field(min_length=1, max_length=63, description="Name of the list. Example: default.")
+    name: Annotated[str, matches(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "must be lower-case letters, digits and '-'")] = (
+        Field(min_length=1, max_length=63, description="Name of the list. Example: default.")
+    )
     version: Annotated[
         str,
-        *checked(matches(r"[A-Za-z0-9][A-Za-z0-9._-]*", "must be letters, digits, '.', '_' and '-'")),
+        matches(r"[A-Za-z0-9][A-Za-z0-9._-]*", "must be letters, digits, '.', '_' and '-'"),
     ] = Field(min_length=1, max_length=63, description='Version of the list, quoted in YAML. Example: "2026.11".')
 
 
 class Environment(SpecModel):
     """What the project's code runs in."""
 
-    model_config = _rules(
-        (
+    checks = (
+        Check(
             "(self.isolation == 'Common') == has(self.packageList)",
             "packageList goes with isolation Common: set both or neither",
+            lambda here: (here.isolation == "Common") == (here.package_list is not None),
         ),
-        (
+        Check(
             "self.isolation == 'Project' || !has(self.lockFile)",
             "lockFile goes with isolation Project only: with Common the platform's package list decides",
+            lambda here: here.isolation == "Project" or here.lock_file is None,
         ),
     )
 
-    language: Literal["python"] = Field(
+    language: Annotated[Literal["python"], unchangeable("language")] = Field(
         default="python",
         description="Language of the project. It cannot be changed later.",
-        json_schema_extra={
-            VALIDATIONS: [{"rule": "self == oldSelf", "message": "language cannot be changed: create another object"}]
-        },
     )
-    python: Annotated[str, *checked(matches(r"3\.[0-9]{1,2}", 'must be a version such as "3.11"'))] | None = Field(
+    python: Annotated[str, matches(r"3\.[0-9]{1,2}", 'must be a version such as "3.11"')] | None = Field(
         default=None,
         max_length=8,
         description="Version of the interpreter, quoted in YAML; one of those that the platform offers. "
@@ -210,14 +205,6 @@ class Environment(SpecModel):
         default=None, description="The platform's package list. Always and only with isolation Common."
     )
 
-    @model_validator(mode="after")
-    def _fields_fit_isolation(self) -> Environment:
-        if (self.isolation == "Common") != (self.package_list is not None):
-            raise ValueError("packageList goes with isolation Common: set both or neither")
-        if self.isolation == "Common" and self.lock_file is not None:
-            raise ValueError("lockFile goes with isolation Project only")
-        return self
-
     @property
     def effective_lock_file(self) -> str:
         """The lock file with its default; the schema has none, as it would not fit ``Common``."""
@@ -227,14 +214,14 @@ class Environment(SpecModel):
 class Train(SpecModel):
     """How the model is trained."""
 
-    model_config = _rules(
-        (
-            (
-                "self.command.map(text, text.size()).sum() + "
-                "(has(self.args) ? self.args.map(text, text.size()).sum() : 0) <= 32768"
-            ),
+    checks = (
+        # One argument list in one environment variable of the Job: Linux takes 128 KiB at most.
+        Check(
+            "self.command.map(text, text.size()).sum() + "
+            "(has(self.args) ? self.args.map(text, text.size()).sum() : 0) <= 32768",
             "command and args must have at most 32768 characters together",
-        )
+            lambda train: sum(map(len, (*train.command, *train.args))) <= 32768,
+        ),
     )
 
     command: Command = Field(
@@ -274,7 +261,7 @@ class Model(SpecModel):
         description="The model file, relative to the project: what the training writes, or what the source holds. "
         "Example: model.joblib.",
     )
-    example: Annotated[RelativeFile, *checked(EXAMPLE_SUFFIX)] = Field(
+    example: Annotated[RelativeFile, EXAMPLE_SUFFIX] = Field(
         description="Rows as the model takes them (.csv, .parquet or .npy), relative to the project. They give the "
         "signature, the comparison with the exported model, and the rows that a server must answer before it is Ready. "
         "Example: data/sample.csv.",
@@ -321,8 +308,14 @@ class Export(SpecModel):
 class Autoscaling(SpecModel):
     """Replicas by load."""
 
-    model_config = _rules(
-        ("self.minReplicas <= self.maxReplicas", "minReplicas must not be larger than maxReplicas"),
+    checks = (
+        Check(
+            "self.minReplicas <= self.maxReplicas",
+            "minReplicas must not be larger than maxReplicas",
+            lambda scale: scale.min_replicas <= scale.max_replicas,
+            expression="'minReplicas (' + string(self.minReplicas) + ') must not be larger than maxReplicas (' + "
+            "string(self.maxReplicas) + ')'",
+        ),
     )
 
     min_replicas: int = Field(default=1, ge=1, le=1000, description="Fewest replicas. From 1 to 1000.")
@@ -335,27 +328,23 @@ class Autoscaling(SpecModel):
         description="CPU use to aim at, in percent of the CPU request, over all replicas.",
     )
 
-    @model_validator(mode="after")
-    def _minimum_below_maximum(self) -> Autoscaling:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError("minReplicas must not be larger than maxReplicas")
-        return self
-
 
 class Serving(SpecModel):
     """How predictions are answered."""
 
-    model_config = _rules(
-        (
+    checks = (
+        Check(
             "!(has(self.replicas) && has(self.autoscaling))",
             "set replicas or autoscaling, not both: two would fight over the same number",
+            lambda serving: serving.replicas is None or serving.autoscaling is None,
         ),
-        (
-            (
-                "!has(self.autoscaling) || !has(self.resources) || !has(self.resources.requests) || "
-                "'cpu' in self.resources.requests"
-            ),
+        Check(
+            "!has(self.autoscaling) || !has(self.resources) || !has(self.resources.requests) || "
+            "'cpu' in self.resources.requests",
             "autoscaling is in percent of the CPU request: set resources.requests.cpu too",
+            lambda serving: (
+                serving.autoscaling is None or not serving.resources.requests or "cpu" in serving.resources.requests
+            ),
         ),
     )
 
@@ -374,12 +363,6 @@ class Serving(SpecModel):
         default=Resources(),
         description="CPU, memory and other resources of each serving pod. Default: requests of 100m CPU and 128Mi.",
     )
-
-    @model_validator(mode="after")
-    def _one_way_to_scale(self) -> Serving:
-        if self.replicas is not None and self.autoscaling is not None:
-            raise ValueError("set replicas or autoscaling, not both")
-        return self
 
 
 class Standby(SpecModel):

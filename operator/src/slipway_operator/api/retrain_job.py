@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from slipway_operator.api.common import Command, Condition
-from slipway_operator.api.schema import VALIDATIONS, SpecModel, StatusModel, checked, duration, matches
+from slipway_operator.api.schema import SpecModel, StatusModel, duration, matches, unchangeable
 
 _CRON = matches(
     r"(@(yearly|annually|monthly|weekly|daily|hourly)|[0-9*/,A-Za-z?#L-]+( +[0-9*/,A-Za-z?#L-]+){4})",
@@ -37,9 +37,7 @@ class Training(SpecModel):
 class Metric(SpecModel):
     """A gate on one number."""
 
-    name: Annotated[
-        str, *checked(matches(r"[A-Za-z_][A-Za-z0-9_.-]*", "must be letters, digits, '_', '.' and '-'"))
-    ] = Field(
+    name: Annotated[str, matches(r"[A-Za-z_][A-Za-z0-9_.-]*", "must be letters, digits, '_', '.' and '-'")] = Field(
         min_length=1, max_length=128, description="Name of the number that the validation writes. Example: roc_auc."
     )
     minimum: float | None = Field(default=None, description="The candidate must reach it. Example: 0.7.")
@@ -81,27 +79,20 @@ class Approval(SpecModel):
 class RetrainJobSpec(SpecModel):
     """What a person wants."""
 
-    model_deployment: Annotated[str, *checked(_MODEL_NAME)] = Field(
+    model_deployment: Annotated[str, _MODEL_NAME, unchangeable("modelDeployment")] = Field(
         min_length=1,
         max_length=45,
         description="The ModelDeployment of this namespace to retrain. It cannot be changed later. "
         "Example: flight-delay.",
-        json_schema_extra={
-            VALIDATIONS: [
-                {"rule": "self == oldSelf", "message": "modelDeployment cannot be changed: create another object"}
-            ]
-        },
     )
-    schedule: Annotated[str, *checked(_CRON)] = Field(
+    schedule: Annotated[str, _CRON] = Field(
         min_length=1,
         max_length=128,
         description='When to retrain: five cron fields (minute, hour, day, month, weekday). Example: "0 3 * * 1".',
     )
     time_zone: Annotated[
         str,
-        *checked(
-            matches(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}", "must be an IANA name such as Europe/Paris")
-        ),
+        matches(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}", "must be an IANA name such as Europe/Paris"),
     ] = Field(
         default="Etc/UTC", min_length=1, max_length=64, description="Time zone of the schedule. Example: Europe/Paris."
     )
@@ -115,8 +106,6 @@ class RetrainJobSpec(SpecModel):
 
 class RetrainJobStatus(StatusModel):
     """What the operator saw and did."""
-
-    model_config = ConfigDict(json_schema_extra={})
 
     observed_generation: int | None = Field(
         default=None, ge=0, description="The metadata.generation that this status was computed from."

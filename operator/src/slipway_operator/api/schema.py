@@ -10,20 +10,95 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 VALIDATIONS = "x-kubernetes-validations"
 
 _DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,7})s)?")
 
 
+class Check:
+    """One rule on a value: CEL for the API server, a predicate for pydantic, one message for people.
+
+    Used as metadata: ``Annotated[str, Check(…)]``. Several on one type add up.
+    """
+
+    def __init__(self, rule: str, message: str, holds: Callable[[Any], bool], *, expression: str | None = None) -> None:
+        """Keep the parts; ``expression`` is CEL that makes a more exact message for the API server."""
+        self.rule = rule
+        self.message = message
+        self.holds = holds
+        self.expression = expression
+
+    def require(self, value: Any) -> Any:
+        """Return the value, or raise ``ValueError`` with the message."""
+        if not self.holds(value):
+            raise ValueError(self.message)
+        return value
+
+    def as_validation(self) -> dict[str, str]:
+        """The entry for ``x-kubernetes-validations``."""
+        entry = {"rule": self.rule, "message": self.message}
+        if self.expression is not None:
+            entry["messageExpression"] = self.expression
+        return entry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check after what the type itself checks."""
+        return core_schema.no_info_after_validator_function(self.require, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Add the rule to those that the type has already."""
+        json_schema = handler(schema)
+        json_schema[VALIDATIONS] = [*json_schema.get(VALIDATIONS, []), self.as_validation()]
+        return json_schema
+
+
+def matches(pattern: str, message: str) -> Check:
+    """A check that the whole text matches a pattern."""
+    compiled = re.compile(pattern)
+    return Check(f"self.matches(r'^({pattern})$')", message, lambda text: compiled.fullmatch(text) is not None)
+
+
+def unchangeable(field: str) -> Check:
+    """A field that keeps the value it was created with; only the API server sees both values."""
+    return Check("self == oldSelf", f"{field} cannot be changed: create another object", lambda _: True)
+
+
 class SpecModel(BaseModel):
     """Base of everything that a person writes: frozen, camelCase outside, no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    checks: ClassVar[tuple[Check, ...]] = ()
+    """Rules on the object as a whole; their predicates take the model."""
+
+    @model_validator(mode="after")
+    def _checks_hold(self) -> Self:
+        for check in type(self).checks:
+            check.require(self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Add the model's rules."""
+        json_schema = handler(schema)
+        if cls.checks:
+            handler.resolve_ref_schema(json_schema)[VALIDATIONS] = [check.as_validation() for check in cls.checks]
+        return json_schema
 
 
 class StatusModel(BaseModel):
@@ -34,37 +109,6 @@ class StatusModel(BaseModel):
     def to_wire(self) -> dict[str, Any]:
         """What goes to the API server: camelCase, without what is not set."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-class Check:
-    """One rule on a value: CEL for the API server, a predicate for pydantic, one message for people."""
-
-    def __init__(self, rule: str, message: str, holds: Callable[[Any], bool]) -> None:
-        self.rule = rule
-        self.message = message
-        self.holds = holds
-
-    def __call__(self, value: Any) -> Any:
-        """Return the value, or raise ``ValueError`` with the message."""
-        if not self.holds(value):
-            raise ValueError(self.message)
-        return value
-
-    def as_validation(self) -> dict[str, str]:
-        """The entry for ``x-kubernetes-validations``."""
-        return {"rule": self.rule, "message": self.message}
-
-
-def matches(pattern: str, message: str) -> Check:
-    """A check that the whole text matches a pattern."""
-    compiled = re.compile(pattern)
-    return Check(f"self.matches(r'^({pattern})$')", message, lambda text: compiled.fullmatch(text) is not None)
-
-
-def checked(*checks: Check) -> Any:
-    """The metadata that puts checks on a type: use as ``Annotated[str, *checked(…)]``."""
-    rules: dict[str, Any] = {VALIDATIONS: [check.as_validation() for check in checks]}
-    return (Field(json_schema_extra=rules), *(AfterValidator(check) for check in checks))
 
 
 def parse_duration(text: str) -> int:
@@ -94,7 +138,7 @@ def duration(minimum: str, maximum: str) -> Any:
         f"must be from {minimum} to {maximum}",
         lambda text: low <= parse_duration(text) <= high,
     )
-    return (Field(min_length=2, max_length=24), *checked(form, bounds))
+    return (Field(min_length=2, max_length=24), form, bounds)
 
 
 _NO_ESCAPE = Check(
@@ -112,20 +156,18 @@ _A_FILE = Check(
     lambda text: not text.endswith("/") and text != ".",
 )
 
-RelativePath = Annotated[str, Field(min_length=1, max_length=512), *checked(_RELATIVE, _NO_ESCAPE)]
+RelativePath = Annotated[str, Field(min_length=1, max_length=512), _RELATIVE, _NO_ESCAPE]
 """A path inside the project; ``.`` is the project itself."""
 
-RelativeFile = Annotated[str, Field(min_length=1, max_length=512), *checked(_RELATIVE, _NO_ESCAPE, _A_FILE)]
+RelativeFile = Annotated[str, Field(min_length=1, max_length=512), _RELATIVE, _NO_ESCAPE, _A_FILE]
 """A path of a file inside the project."""
 
 SecretName = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    *checked(
-        matches(
-            r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
-            "must be the name of a Secret: lower-case letters, digits, '-' and '.'",
-        )
+    matches(
+        r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
+        "must be the name of a Secret: lower-case letters, digits, '-' and '.'",
     ),
 ]
 """The name of a Secret in the object's own namespace."""
@@ -133,7 +175,7 @@ SecretName = Annotated[
 Argument = Annotated[
     str,
     Field(max_length=4096),
-    *checked(Check("!self.contains('\\u0000')", "must not contain a NUL character", lambda text: "\0" not in text)),
+    Check("!self.contains('\\u0000')", "must not contain a NUL character", lambda text: "\0" not in text),
 ]
 """One argument of a command: passed as it is, read by no shell."""
 
@@ -159,6 +201,6 @@ Quantity = Annotated[
         json_schema_extra={INT_OR_STRING: True},
         description="A Kubernetes quantity, such as 500m (half a CPU), 2 or 1Gi.",
     ),
-    *checked(text_matches(_QUANTITY, "must be a quantity such as 500m, 2 or 1Gi")),
+    text_matches(_QUANTITY, "must be a quantity such as 500m, 2 or 1Gi"),
 ]
 """A Kubernetes quantity; YAML's plain numbers are read too."""
