@@ -105,7 +105,7 @@ def is_settled(resource: Manifest, kind: str) -> bool:
     """Say whether a condition is True for the generation that is there now."""
     found = condition(resource, kind)
     generation = resource.get("metadata", {}).get("generation")
-    return found["status"] == "True" and resource["status"].get("observedGeneration") == generation
+    return bool(found["status"] == "True" and resource["status"].get("observedGeneration") == generation)
 
 
 def explain(lab: Lab, project: Project, resource: Manifest) -> None:
