@@ -57,7 +57,6 @@ class Resources(SpecModel):
     checks = (
         Check(
             "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || "
-            "!isQuantity(string(self.requests[name])) || !isQuantity(string(self.limits[name])) || "
             "quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
             "a request must not be larger than the limit of the same resource",
             # Comparing quantities is the API server's; what slips through here is refused with the pod.
@@ -67,12 +66,12 @@ class Resources(SpecModel):
 
     requests: dict[ResourceName, Quantity] = Field(
         default_factory=dict,
-        max_length=8,
+        max_length=6,
         description="What the scheduler reserves, by resource name. Example: {cpu: 250m, memory: 512Mi}.",
     )
     limits: dict[ResourceName, Quantity] = Field(
         default_factory=dict,
-        max_length=8,
+        max_length=6,
         description="What the container may use at most, by resource name; above the memory limit it is killed. "
         "Example: {memory: 4Gi}.",
     )

@@ -141,8 +141,9 @@ class Source(SpecModel):
     """Where code and data come from."""
 
     checks = (
+        # `package` is a word of CEL's own, hence the underscores.
         Check(
-            "(has(self.git) ? 1 : 0) + (has(self.svn) ? 1 : 0) + (has(self.package) ? 1 : 0) == 1",
+            "(has(self.git) ? 1 : 0) + (has(self.svn) ? 1 : 0) + (has(self.__package__) ? 1 : 0) == 1",
             "set exactly one of git, svn and package",
             lambda source: [source.git, source.svn, source.package].count(None) == 2,
         ),
@@ -313,8 +314,6 @@ class Autoscaling(SpecModel):
             "self.minReplicas <= self.maxReplicas",
             "minReplicas must not be larger than maxReplicas",
             lambda scale: scale.min_replicas <= scale.max_replicas,
-            expression="'minReplicas (' + string(self.minReplicas) + ') must not be larger than maxReplicas (' + "
-            "string(self.maxReplicas) + ')'",
         ),
     )
 
@@ -376,7 +375,7 @@ class Standby(SpecModel):
 
 
 class ModelDeploymentSpec(SpecModel):
-    """What a person wants."""
+    """What you want: a source, an environment, a model that is proven equal to its export, and how to serve it."""
 
     source: Source = Field(description="Where code and data come from: exactly one of git, svn and package.")
     environment: Environment = Field(
@@ -465,7 +464,7 @@ class LiveStatus(StatusModel):
 
 
 class ModelDeploymentStatus(StatusModel):
-    """What the operator saw and did."""
+    """What the operator saw and did; everything in it can be rebuilt from the cluster and the log."""
 
     observed_generation: int | None = Field(
         default=None, ge=0, description="The metadata.generation that this status was computed from."

@@ -77,7 +77,7 @@ class Approval(SpecModel):
 
 
 class RetrainJobSpec(SpecModel):
-    """What a person wants."""
+    """What you want: which model to retrain, when, what a candidate must reach, and who approves it."""
 
     model_deployment: Annotated[str, _MODEL_NAME, unchangeable("modelDeployment")] = Field(
         min_length=1,

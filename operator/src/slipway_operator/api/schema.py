@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -193,14 +194,21 @@ def text_matches(pattern: str, message: str) -> Check:
     return Check(check.rule.replace("self.", "string(self).", 1), message, check.holds)
 
 
+def _is_quantity(text: str) -> str:
+    if re.fullmatch(_QUANTITY, text) is None:
+        raise ValueError("must be a quantity such as 500m, 2 or 1Gi")
+    return text
+
+
 Quantity = Annotated[
     str,
     NumberAsText,
     Field(
         max_length=32,
-        json_schema_extra={INT_OR_STRING: True},
+        # A pattern and not a rule: the API server cannot bound the cost of a rule on text that may be a number.
+        json_schema_extra={INT_OR_STRING: True, "pattern": f"^({_QUANTITY})$", "minimum": 0},
         description="A Kubernetes quantity, such as 500m (half a CPU), 2 or 1Gi.",
     ),
-    text_matches(_QUANTITY, "must be a quantity such as 500m, 2 or 1Gi"),
+    AfterValidator(_is_quantity),
 ]
 """A Kubernetes quantity; YAML's plain numbers are read too."""
