@@ -67,6 +67,14 @@ cluster-down: ## Stop the local cluster and leave nothing of it running, mounted
 cluster-kubeconfig: ## Print the path of the cluster's kubeconfig.
 	@$(CLUSTER) kubeconfig
 
+.PHONY: images images-verify images-refresh
+images: $(SYNCED) ## Build the images whose inputs changed, push them to the cluster's registry, print their sizes.
+	@PYTHONPATH=hack $(RUN) python -m images
+images-verify: $(SYNCED) ## Build all images twice from nothing and compare their digests.
+	@PYTHONPATH=hack $(RUN) python -m images --verify
+images-refresh: $(SYNCED) ## As images, with the newest Debian packages (security updates).
+	@PYTHONPATH=hack $(RUN) python -m images --refresh
+
 # ---- the demo -----------------------------------------------------------------------------------
 
 LAB := PYTHONPATH=hack $(RUN) python -m lab.demo

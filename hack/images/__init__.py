@@ -1,0 +1,1 @@
+"""Slipway's own images, made from Debian packages and the lock file without a container engine."""
