@@ -43,7 +43,9 @@ FLOWER = {
 }
 
 
-def write_project(folder: Path, files: Mapping[str, str | bytes | None] | None = None, *, strength: float = 1.0) -> Path:
+def write_project(
+    folder: Path, files: Mapping[str, str | bytes | None] | None = None, *, strength: float = 1.0
+) -> Path:
     """Write the project that works, with some files replaced, added or (None) left out."""
     everything: dict[str, str | bytes | None] = {
         "train.py": TRAIN.format(strength=strength),

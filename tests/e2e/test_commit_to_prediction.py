@@ -1,0 +1,269 @@
+"""The way of a model on the real cluster: commit, prediction, next commit, scale, faults, deletion."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from load import Caller
+
+from lab.install import NAMESPACE, Lab
+from lab.kube import KubectlError, Manifest, condition, post, wait_for
+from lab.projects import FLOWER, model_deployment, spec, write_project
+
+Settled = Callable[..., Manifest]
+QUESTION = {"rows": [FLOWER]}
+
+
+def address(lab: Lab, name: str, namespace: str) -> str:
+    """Return the Service's own address; this machine is a node, so it routes there."""
+    service = lab.kube.get("service", name, namespace)
+    if service is None:
+        raise AssertionError(f"there is no Service {namespace}/{name}")
+    return f"http://{service['spec']['clusterIP']}"
+
+
+def jobs(lab: Lab, name: str, namespace: str) -> dict[str, str]:
+    """Return the Jobs of a deployment with their resource versions."""
+    found = lab.kube.list("jobs", namespace, f"slipway.dev/owner={name}")
+    return {job["metadata"]["name"]: job["metadata"]["resourceVersion"] for job in found}
+
+
+def everything(lab: Lab, namespace: str) -> dict[tuple[str, str], str]:
+    """Return the resource version of all that Slipway keeps in a namespace."""
+    kinds = "modeldeployments,jobs,deployments,services,configmaps,controllerrevisions,pdb,hpa,networkpolicies"
+    return {
+        (each["kind"], each["metadata"]["name"]): each["metadata"]["resourceVersion"]
+        for each in lab.kube.list(kinds, namespace)
+    }
+
+
+@pytest.fixture(scope="module")
+def iris(lab: Lab, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Serve the project that works."""
+    lab.git.publish("iris", write_project(tmp_path_factory.mktemp("iris")))
+    lab.kube.apply(model_deployment("iris", namespace, spec(lab.git.url("iris"))))
+    return "iris"
+
+
+def test_a_commit_becomes_an_answer(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
+    """Status names the commit, the log has one entry with all digests, and the answer names its content."""
+    resource = settled(iris, namespace)
+    live = resource["status"]["live"]
+    entries = lab.kube.list("controllerrevisions", namespace, "slipway.dev/log=true")
+
+    answer = post(f"{address(lab, iris, namespace)}/predict", QUESTION)
+
+    assert answer["model_version"] == live["content"]
+    assert answer["rows"][0]["label"] == 0
+    assert len(live["commit"]) == 40
+    assert [entry["data"]["cause"] for entry in entries] == ["SpecChange"]
+    assert entries[0]["data"]["digests"]
+    assert {step["state"] for step in resource["status"]["steps"]} <= {"Succeeded", "Skipped"}
+    assert resource["status"]["training"]["metrics"]["accuracy"] > 0.9
+    assert resource["status"]["export"]["labelFlips"] == 0
+    lab.kube.run("wait", "--for=condition=Ready", f"modeldeployment/{iris}", "-n", namespace, "--timeout=5s")
+
+
+def test_pods_are_restricted_and_hold_no_token(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
+    """The namespace enforces Pod Security restricted; no pod mounts a token."""
+    settled(iris, namespace)
+
+    pods = lab.kube.list("pods", namespace, f"slipway.dev/owner={iris}")
+
+    assert pods
+    assert all(pod["spec"]["automountServiceAccountToken"] is False for pod in pods)
+
+
+def test_applying_the_same_again_writes_nothing(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
+    """No Job, no write: every resource version stays, for longer than one look of the operator."""
+    settled(iris, namespace)
+    before = everything(lab, namespace)
+
+    lab.kube.apply(model_deployment(iris, namespace, spec(lab.git.url(iris))))
+    lab.kube.run("annotate", "modeldeployment", iris, "-n", namespace, "example.com/seen=yes")
+    after = everything(lab, namespace)
+
+    own = ("ModelDeployment", iris)
+    with pytest.raises(TimeoutError):
+        wait_for(lambda: _differs(lab, namespace, before, own), seconds=15, what="a write")
+    assert {key: value for key, value in after.items() if key != own} == {
+        key: value for key, value in before.items() if key != own
+    }
+
+
+def _differs(lab: Lab, namespace: str, before: dict[tuple[str, str], str], own: tuple[str, str]) -> bool:
+    now = everything(lab, namespace)
+    return {key: value for key, value in now.items() if key != own} != {
+        key: value for key, value in before.items() if key != own
+    }
+
+
+def test_a_new_commit_goes_live_with_no_failed_request(
+    lab: Lab, namespace: str, iris: str, settled: Settled, tmp_path: Path
+) -> None:
+    """The Service switches when the new pods are Ready; nobody who asks meanwhile is refused."""
+    before = settled(iris, namespace)["status"]["live"]
+    commit = lab.git.publish(iris, write_project(tmp_path, strength=0.5))
+    wanted = copy.deepcopy(spec(lab.git.url(iris), ref=commit))
+
+    with Caller(f"{address(lab, iris, namespace)}/predict", QUESTION) as caller:
+        lab.kube.apply(model_deployment(iris, namespace, wanted))
+        after = settled(iris, namespace)["status"]["live"]
+        wait_for(lambda: caller.versions[after["content"]] > 20, seconds=30, what="answers of the new content")
+
+    assert caller.failures == []
+    assert set(caller.versions) == {before["content"], after["content"]}
+    assert after["revision"] == before["revision"] + 1
+    assert after["commit"] == commit
+
+
+def test_kubectl_scale_adds_and_removes_pods_and_builds_nothing(
+    lab: Lab, namespace: str, iris: str, settled: Settled
+) -> None:
+    """Scaling is not a new content."""
+    live = settled(iris, namespace)["status"]["live"]
+    known = set(jobs(lab, iris, namespace))
+
+    for replicas in (3, 1):
+        lab.kube.run("scale", "modeldeployment", iris, "-n", namespace, f"--replicas={replicas}")
+        wait_for(
+            lambda replicas=replicas: settled(iris, namespace)["status"]["readyReplicas"] == replicas,
+            seconds=90,
+            what=f"{replicas} ready pods",
+        )
+
+    assert settled(iris, namespace)["status"]["live"] == live
+    assert set(jobs(lab, iris, namespace)) <= known
+
+
+def test_two_of_one_name_in_two_namespaces_do_not_meet(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
+    """The same name elsewhere shares the environment and nothing else."""
+    other = f"{namespace}-2"
+    lab.kube.namespace(other)
+    try:
+        lab.kube.apply(model_deployment(iris, other, spec(lab.git.url(iris))))
+        settled(iris, other)
+        assert post(f"{address(lab, iris, other)}/predict", QUESTION)["rows"]
+
+        lab.kube.delete("modeldeployment", iris, other)
+
+        wait_for(lambda: not lab.kube.list("pods", other), seconds=90, what="pods of the deleted one to end")
+        assert post(f"{address(lab, iris, namespace)}/predict", QUESTION)["rows"]
+    finally:
+        lab.kube.delete("namespace", other)
+
+
+def test_what_somebody_changes_by_hand_is_put_right(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
+    """The Service's selector and a deleted Deployment come back."""
+    live = settled(iris, namespace)["status"]["live"]["content"]
+    lab.kube.run(
+        "patch", "service", iris, "-n", namespace, "--type=merge", '-p={"spec":{"selector":{"slipway.dev/lane":"x"}}}'
+    )
+    lab.kube.delete("deployment", f"{iris}-{live}", namespace)
+
+    wait_for(
+        lambda: (lab.kube.get("service", iris, namespace) or {})["spec"]["selector"]["slipway.dev/lane"] == live,
+        seconds=30,
+        what="the Service to select the live lane again",
+    )
+    wait_for(lambda: lab.kube.get("deployment", f"{iris}-{live}", namespace), seconds=30, what="the Deployment again")
+    settled(iris, namespace)
+
+
+@pytest.mark.parametrize("step", ["Build", "Train", "Export", "Rollout"])
+def test_the_operator_killed_at_any_step_goes_on_where_it_was(
+    lab: Lab, namespace: str, settled: Settled, tmp_path: Path, step: str
+) -> None:
+    """Killed when a step begins: it ends live, with one Job of each step."""
+    name = f"killed-in-{step.lower()}"
+    lab.git.publish(name, write_project(tmp_path, strength=0.1 + len(step) / 10))
+    lab.kube.apply(model_deployment(name, namespace, spec(lab.git.url(name))))
+    wait_for(lambda: _is_at(lab, name, namespace, step), seconds=240, what=f"{step} to run", every=0.05)
+
+    lab.kube.run(
+        "delete", "pod", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=slipway", "--grace-period=0", "--force"
+    )
+
+    settled(name, namespace)
+    steps = [job.removeprefix(f"{name}-").split("-", 1)[0] for job in jobs(lab, name, namespace)]
+    assert sorted(steps) == ["build", "export", "train"]
+    lab.kube.delete("modeldeployment", name, namespace)
+
+
+def _is_at(lab: Lab, name: str, namespace: str, step: str) -> bool:
+    resource = lab.kube.get("modeldeployment", name, namespace) or {}
+    states = {each["name"]: each["state"] for each in resource.get("status", {}).get("steps", [])}
+    return states.get(step) in {"Running", "Succeeded"}
+
+
+def test_a_resource_deleted_on_its_way_leaves_nothing(lab: Lab, namespace: str, tmp_path: Path) -> None:
+    """Jobs and pods go with it, and nothing holds a finalizer."""
+    lab.git.publish("gone", write_project(tmp_path, strength=0.7))
+    lab.kube.apply(model_deployment("gone", namespace, spec(lab.git.url("gone"))))
+    wait_for(lambda: jobs(lab, "gone", namespace), seconds=60, what="the first Job")
+
+    lab.kube.delete("modeldeployment", "gone", namespace)
+
+    owned = "jobs,pods,deployments,services,configmaps,controllerrevisions"
+    wait_for(
+        lambda: not lab.kube.list(owned, namespace, "slipway.dev/owner=gone"), seconds=90, what="its objects to go"
+    )
+
+
+def test_a_namespace_deleted_on_the_way_goes(lab: Lab, namespace: str, tmp_path: Path) -> None:
+    """Nothing of Slipway keeps a namespace from ending."""
+    doomed = f"{namespace}-3"
+    lab.git.publish("doomed", write_project(tmp_path, strength=0.8))
+    lab.kube.namespace(doomed)
+    lab.kube.apply(model_deployment("doomed", doomed, spec(lab.git.url("doomed"))))
+    wait_for(lambda: jobs(lab, "doomed", doomed), seconds=60, what="the first Job")
+
+    lab.kube.delete("namespace", doomed)
+
+    assert lab.kube.get("namespace", doomed) is None
+
+
+def test_a_quota_that_is_too_small_is_said_and_passes_by_itself(
+    lab: Lab, namespace: str, settled: Settled, tmp_path: Path
+) -> None:
+    """QuotaExceeded while it is too small; Ready once somebody has raised it."""
+    tight = f"{namespace}-4"
+    lab.kube.namespace(tight)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team", "namespace": tight}}
+    try:
+        lab.kube.apply({**quota, "spec": {"hard": {"pods": "0"}}})
+        lab.git.publish("tight", write_project(tmp_path))
+        lab.kube.apply(model_deployment("tight", tight, spec(lab.git.url("tight"))))
+        wait_for(lambda: _reason(lab, "tight", tight) == "QuotaExceeded", seconds=90, what="QuotaExceeded")
+
+        lab.kube.apply({**quota, "spec": {"hard": {"pods": "10"}}})
+
+        settled("tight", tight)
+    finally:
+        lab.kube.delete("namespace", tight)
+
+
+def _reason(lab: Lab, name: str, namespace: str) -> str:
+    resource = lab.kube.get("modeldeployment", name, namespace) or {}
+    return str(condition(resource, "Ready").get("reason", ""))
+
+
+def test_a_name_of_45_characters_serves(lab: Lab, namespace: str, settled: Settled, tmp_path: Path) -> None:
+    """Every name that is derived from the longest one fits."""
+    name = "a" * 44 + "b"
+    lab.git.publish("longest", write_project(tmp_path))
+
+    lab.kube.apply(model_deployment(name, namespace, spec(lab.git.url("longest"))))
+
+    settled(name, namespace)
+    assert post(f"{address(lab, name, namespace)}/predict", QUESTION)["rows"]
+
+
+@pytest.mark.parametrize("name", ["a" * 46, "1st", "has.dots", "Upper"])
+def test_a_name_that_no_service_could_have_is_refused(lab: Lab, namespace: str, name: str) -> None:
+    """The API server refuses it at once."""
+    with pytest.raises(KubectlError, match=r"(?i)name"):
+        lab.kube.apply(model_deployment(name, namespace, spec("https://git.example.com/a.git")))
