@@ -84,3 +84,19 @@ demo: $(SYNCED) ## Show it all: a cluster if there is none, the operator, two re
 	@$(LAB)
 demo-clean: $(SYNCED) ## Remove what the demo made; the cluster stays.
 	@$(LAB) clean
+
+# ---- tests on the real cluster -------------------------------------------------------------------
+
+ON_CLUSTER := $(RUN) pytest -q --durations=10 -p no:cacheprovider
+
+.PHONY: install test-cluster e2e test bench-pipeline
+install: $(SYNCED) ## Install this tree's chart and images on the cluster that runs.
+	@PYTHONPATH=hack $(RUN) python -c 'from lab.install import install, open_lab; install(open_lab())'
+test-cluster: $(SYNCED) ## Run the tests that need a real API server or cluster.
+	@$(ON_CLUSTER) tests/cluster
+e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
+	@$(ON_CLUSTER) tests/e2e
+test: ## Run every check and test, on a real cluster that is started where there is none.
+	@hack/stages lint type unit verify cluster-up images install chart-check test-cluster e2e
+bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right prediction, split by step.
+	@PYTHONPATH=hack $(RUN) python tests/bench/bench_pipeline.py

@@ -1,0 +1,205 @@
+"""`make bench-pipeline`: from `kubectl apply` to the first right prediction, split by step.
+
+Four cases: nothing cached, a changed lock, changed code only, nothing changed.
+Prints a table and writes ``bench-results/pipeline-<time>.json``. The peer for
+the environment image is `buildah bud` with the equivalent Containerfile on the
+same packages, in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import time
+import urllib.error
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lab import tell
+from lab.install import ROOT, Lab, open_lab, registry_prefix
+from lab.kube import Manifest, condition, post, wait_for
+from lab.projects import FLOWER, LOCK, model_deployment, spec, write_project
+
+NAMESPACE = "bench-pipeline"
+NAME = "bench"
+QUESTION = {"rows": [FLOWER]}
+SMALL_PACKAGE = "six==1.17.0 \\\n    --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
+
+
+def main() -> None:
+    """Run the cases and keep what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of the case 'changed code' (the median counts)")
+    rounds = parser.parse_args().rounds
+    lab = open_lab()
+    lab.git.start()
+    lab.kube.delete("namespace", NAMESPACE)
+    lab.kube.namespace(NAMESPACE)
+    results: dict[str, Any] = {"machine": machine(), "at": datetime.now(UTC).isoformat(), "cases": {}}
+    cases = results["cases"]
+    with TemporaryDirectory() as folder:
+        trees = Path(folder)
+        tell.step("(a) nothing cached")
+        forget(lab)
+        cases["nothing cached"] = [case(lab, trees / "a", strength=1.0)]
+        tell.step("(b) a changed lock")
+        longer = LOCK.read_text() + SMALL_PACKAGE
+        cases["changed lock"] = [case(lab, trees / "b", strength=1.0, lock=longer)]
+        tell.step("(c) changed code only, without training")
+        model = trained_model(lab)
+        cases["changed code"] = [
+            case(lab, trees / f"c{turn}", strength=1.0, model=model, note=f"turn {turn}") for turn in range(rounds + 1)
+        ][1:]
+        tell.step("(d) nothing changed")
+        cases["nothing changed"] = [unchanged(lab)]
+    lab.kube.delete("namespace", NAMESPACE, wait=False)
+    report(results)
+
+
+def case(
+    lab: Lab, tree: Path, *, strength: float, lock: str | None = None, model: bytes | None = None, note: str = ""
+) -> dict[str, Any]:
+    """Publish a tree, apply the resource, and time the way to the first answer of the new content."""
+    files: dict[str, str | bytes | None] = {"README.md": f"A project. {note}\n"}
+    if lock is not None:
+        files["requirements.txt"] = lock
+    if model is not None:
+        files["model.joblib"] = model
+    commit = lab.git.publish(NAME, write_project(tree, files, strength=strength))
+    before = live(lab)
+    began = time.monotonic()
+    lab.kube.apply(model_deployment(NAME, NAMESPACE, spec(lab.git.url(NAME), commit, train=model is None)))
+    content = wait_for(lambda: answered(lab, before), seconds=900, what="the new content's answer", every=0.1)
+    seconds = time.monotonic() - began
+    resource = wait_for(lambda: ready(lab), seconds=60, what="Ready")
+    steps = {step["name"]: step_seconds(step) for step in resource["status"]["steps"]}
+    tell.line(f"{seconds:6.1f} s to the first answer of {content}: {steps}")
+    return {"seconds": seconds, "steps": steps, "content": content}
+
+
+def unchanged(lab: Lab) -> dict[str, Any]:
+    """Apply the same again; count Jobs made and objects written within 20 s."""
+    resource = lab.kube.get("modeldeployment", NAME, NAMESPACE)
+    if resource is None:
+        raise RuntimeError("the cases before left no ModelDeployment")
+    before = versions(lab)
+    lab.kube.apply(model_deployment(NAME, NAMESPACE, resource["spec"]))
+    deadline = time.monotonic() + 20
+    writes = 0
+    while time.monotonic() < deadline and writes == 0:
+        after = versions(lab)
+        writes = sum(before.get(key) != version for key, version in after.items())
+        time.sleep(1)
+    jobs = sum(kind == "Job" and (kind, name) not in before for kind, name in versions(lab))
+    tell.line(f"{jobs} Jobs, {writes} objects written")
+    return {"jobs": jobs, "writes": writes}
+
+
+def versions(lab: Lab) -> dict[tuple[str, str], str]:
+    """Return the resource version of everything that Slipway writes."""
+    kinds = "modeldeployments,jobs,deployments,services,configmaps,controllerrevisions,pdb,networkpolicies"
+    return {
+        (each["kind"], each["metadata"]["name"]): each["metadata"]["resourceVersion"]
+        for each in lab.kube.list(kinds, NAMESPACE)
+    }
+
+
+def trained_model(lab: Lab) -> bytes:
+    """Take the model that the case before trained out of its artifact, to commit it with the code."""
+    resource = lab.kube.get("modeldeployment", NAME, NAMESPACE) or {}
+    entry = lab.kube.get("controllerrevision", f"{NAME}-{resource['status']['live']['revision']}", NAMESPACE) or {}
+    reference = f"{registry_prefix()}/{NAMESPACE}/{NAME}@{entry['data']['digests']['trained']}"
+    manifest = json.loads(crane(lab, "manifest", reference))
+    for layer in manifest["layers"]:
+        if layer.get("annotations", {}).get("org.cncf.model.filepath", "").endswith("model.joblib"):
+            blob = f"{reference.partition('@')[0]}@{layer['digest']}"
+            return subprocess.run([str(lab.crane), "blob", "--insecure", blob], capture_output=True, check=True).stdout
+    raise RuntimeError(f"{reference} holds no model.joblib: {manifest}")
+
+
+def forget(lab: Lab) -> None:
+    """Remove the shared environments from the registry, so that the first case starts with nothing."""
+    repository = f"{registry_prefix()}/environments"
+    for tag in crane(lab, "ls", repository, check=False).split():
+        digest = crane(lab, "digest", f"{repository}:{tag}").strip()
+        crane(lab, "delete", f"{repository}@{digest}", check=False)
+
+
+def crane(lab: Lab, *arguments: str, check: bool = True) -> str:
+    """Run crane against the lab's registry."""
+    done = subprocess.run([str(lab.crane), *arguments, "--insecure"], capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise RuntimeError(done.stderr.strip())
+    return done.stdout
+
+
+def live(lab: Lab) -> str:
+    """Return the content that is live, or nothing."""
+    resource = lab.kube.get("modeldeployment", NAME, NAMESPACE) or {}
+    return str(resource.get("status", {}).get("live", {}).get("content", ""))
+
+
+def answered(lab: Lab, before: str) -> str | None:
+    """Return the content that answers rightly, once it is another than before."""
+    service = lab.kube.get("service", NAME, NAMESPACE)
+    if service is None:
+        return None
+    try:
+        answer = post(f"http://{service['spec']['clusterIP']}/predict", QUESTION, timeout=2)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return None
+    right = answer["rows"][0]["label"] == 0
+    return str(answer["model_version"]) if right and answer["model_version"] != before else None
+
+
+def ready(lab: Lab) -> Manifest | None:
+    """Return the resource once it is Ready."""
+    resource = lab.kube.get("modeldeployment", NAME, NAMESPACE) or {}
+    return resource if condition(resource, "Ready")["status"] == "True" else None
+
+
+def step_seconds(step: Manifest) -> float | None:
+    """Return how long a step ran; None where it did not."""
+    if "startedAt" not in step or "finishedAt" not in step:
+        return None
+    began, ended = (datetime.fromisoformat(step[key]) for key in ("startedAt", "finishedAt"))
+    return (ended - began).total_seconds()
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine, without its name."""
+    cpu = next((each for each in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in each), ":?")
+    memory = next(each for each in Path("/proc/meminfo").read_text().splitlines() if each.startswith("MemTotal"))
+    return {
+        "cpu": cpu.split(":", 1)[1].strip(),
+        "memory": memory.split(":", 1)[1].strip(),
+        "kernel": platform.release(),
+    }
+
+
+def report(results: dict[str, Any]) -> None:
+    """Print the table and keep the figures."""
+    tell.step("From kubectl apply to the first right prediction")
+    for name, runs in results["cases"].items():
+        if "seconds" not in runs[0]:
+            print(f"  {name:18s} {runs[0]['jobs']} Jobs, {runs[0]['writes']} writes")
+            continue
+        middle = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]
+        median = statistics.median(run["seconds"] for run in runs)
+        worst = max(run["seconds"] for run in runs)
+        steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in middle["steps"].items() if seconds is not None)
+        print(f"  {name:18s} {median:6.1f} s (worst of {len(runs)}: {worst:.1f} s)   {steps}")
+    folder = ROOT / "bench-results"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"pipeline-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\n  written to {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
