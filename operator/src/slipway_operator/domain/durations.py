@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+
 def words_of(seconds: float) -> str:
     """A duration as a person reads it: ``45s``, ``2m``, ``1h30m``."""
     rest = max(0, round(seconds))

@@ -8,6 +8,7 @@ before, so that an edited or missing entry shows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
@@ -63,6 +64,8 @@ class Entry(_Logged):
     digests: Content
     spec: dict[str, Any]
     """The part of the spec that decided on this content."""
+    registry: str | None = None
+    """Prefix of the registry that holds the content: a later change of the platform's moves no pod."""
     steps: tuple[StepRecord, ...] = ()
 
 
@@ -135,7 +138,7 @@ def entry_manifest(
 
 def _chain_faults(entries: Sequence[LoggedEntry]) -> list[str]:
     faults = []
-    for before, after in zip(entries, entries[1:], strict=False):
+    for before, after in itertools.pairwise(entries):
         if after.number != before.number + 1:
             faults.append(f"entries between {before.name} and {after.name} are missing")
         elif after.entry.previous != before.digest:

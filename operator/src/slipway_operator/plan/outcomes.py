@@ -72,9 +72,11 @@ Outcome = Succeeded | Running | Held | Broken | Lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """How one kind of step speaks of its own failures."""
+class StepKind:
+    """What one kind of step answers, and how it speaks of its own failures."""
 
+    name: str
+    answer: type[Message]
     noun: str
     timed_out: Reason
     out_of_memory: Reason
@@ -83,7 +85,7 @@ class Words:
 
 
 def read_job(
-    job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], *, expected: type[Message], words: Words, now: datetime
+    job: Manifest, words: StepKind, *, pods: Sequence[Manifest], events: Sequence[Manifest], now: datetime
 ) -> Outcome:
     """How a Job is doing."""
     uid = job["metadata"]["uid"]
@@ -94,7 +96,7 @@ def read_job(
     ended = next((c for c in conditions if c["type"] in {"Complete", "Failed"} and c["status"] == "True"), None)
 
     if pod is not None:
-        spoken = _spoken(pod, expected=expected, words=words, started=started)
+        spoken = _spoken(pod, words=words, started=started)
         if spoken is not None:
             return spoken
     if is_true(conditions, "Failed"):
@@ -108,7 +110,7 @@ def read_job(
     return Running(message=_progress(pod, age(job, now)), started_at=started)
 
 
-def _spoken(pod: Manifest, *, expected: type[Message], words: Words, started: str | None) -> Outcome | None:
+def _spoken(pod: Manifest, *, words: StepKind, started: str | None) -> Outcome | None:
     """What the pod's containers say: the first that failed, or the answer."""
     for container in containers_of(pod):
         ended = (container.get("state") or {}).get("terminated")
@@ -117,16 +119,16 @@ def _spoken(pod: Manifest, *, expected: type[Message], words: Words, started: st
         if ended.get("exitCode", 0) != 0:
             return _failed_container(pod, container["name"], ended, words=words, started=started)
         if container["name"] == ANSWERING:
-            return _answer(ended, expected=expected, words=words, started=started)
+            return _answer(ended, words=words, started=started)
     if (pod.get("status") or {}).get("phase") == "Failed":
         return _failed_pod(pod, words=words, started=started)
     return None
 
 
-def _answer(ended: Mapping[str, Any], *, expected: type[Message], words: Words, started: str | None) -> Outcome:
+def _answer(ended: Mapping[str, Any], *, words: StepKind, started: str | None) -> Outcome:
     text = ended.get("message") or ""
     try:
-        answer = expected.model_validate_json(text)
+        answer = words.answer.model_validate_json(text)
     except ValidationError:
         return Broken(
             reason=Reason.STEP_FAILED,
@@ -139,7 +141,7 @@ def _answer(ended: Mapping[str, Any], *, expected: type[Message], words: Words, 
 
 
 def _failed_container(
-    pod: Manifest, name: str, ended: Mapping[str, Any], *, words: Words, started: str | None
+    pod: Manifest, name: str, ended: Mapping[str, Any], *, words: StepKind, started: str | None
 ) -> Outcome:
     finished = ended.get("finishedAt")
     said = _failed_message(ended.get("message") or "")
@@ -188,7 +190,7 @@ def _failed_message(text: str) -> Failed | None:
         return None
 
 
-def _failed_pod(pod: Manifest, *, words: Words, started: str | None) -> Outcome:
+def _failed_pod(pod: Manifest, *, words: StepKind, started: str | None) -> Outcome:
     status = pod.get("status") or {}
     reason, message = status.get("reason") or "", status.get("message") or ""
     if "emptyDir" in message or "ephemeral" in message:
@@ -211,7 +213,7 @@ def _failed_pod(pod: Manifest, *, words: Words, started: str | None) -> Outcome:
     )
 
 
-def _failed_job(job: Manifest, *, words: Words, started: str | None) -> Outcome:
+def _failed_job(job: Manifest, *, words: StepKind, started: str | None) -> Outcome:
     failed = find_condition(job["status"]["conditions"], "Failed") or {}
     finished = failed.get("lastTransitionTime")
     if failed.get("reason") == "DeadlineExceeded":
@@ -225,7 +227,7 @@ def _failed_job(job: Manifest, *, words: Words, started: str | None) -> Outcome:
     )
 
 
-def _timed_out(words: Words, *, started: str | None, finished: str | None) -> Broken:
+def _timed_out(words: StepKind, *, started: str | None, finished: str | None) -> Broken:
     return Broken(
         reason=words.timed_out,
         message=f"the {words.noun} did not end in time: {words.raise_timeout}",
@@ -245,7 +247,7 @@ def _memory_limit(pod: Manifest, name: str) -> str:
 
 def _progress(pod: Manifest | None, seconds: float) -> str:
     if pod is None:
-        return "waiting for a pod" if seconds > 2 else "starting"  # noqa: PLR2004 - seconds that a start takes
+        return "waiting for a pod" if seconds > 2 else "starting"
     for container in containers_of(pod):
         running = (container.get("state") or {}).get("running")
         if running is not None:

@@ -100,7 +100,9 @@ def refusal_of(text: str) -> tuple[Reason, str]:
 def waits_without_pod(job: Mapping[str, Any], events: Iterable[Manifest]) -> Waits | None:
     """Why a Job has no pod, by its newest event."""
     uid = job["metadata"]["uid"]
-    texts = [e for e in events if e.get("reason") == "FailedCreate" and (e.get("involvedObject") or {}).get("uid") == uid]
+    texts = [
+        e for e in events if e.get("reason") == "FailedCreate" and (e.get("involvedObject") or {}).get("uid") == uid
+    ]
     if not texts:
         return None
     reason, message = refusal_of(_newest(texts).get("message", ""))

@@ -1,0 +1,228 @@
+"""The way from a source to a content: Build, Train, Export, each once for its key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from slipway_operator.api import parse_duration
+from slipway_operator.domain import labels
+from slipway_operator.domain.contents import Content
+from slipway_operator.domain.durations import parse_time
+from slipway_operator.domain.requests import Built, Exported, Message, Resolved, Trained
+from slipway_operator.domain.revisions import LoggedEntry, StepRecord
+from slipway_operator.plan.attempts import StepResult, jobs_of, run_step
+from slipway_operator.plan.jobs import JobSpec, job_for
+from slipway_operator.plan.observed import Manifest, Observed, Trouble
+from slipway_operator.plan.outcomes import Broken, Held, Running, StepKind, Succeeded, read_job
+from slipway_operator.plan.steps import (
+    BUILD,
+    EXPORT,
+    RESOLVE,
+    TRAIN,
+    Way,
+    build_spec,
+    export_spec,
+    resolve_spec,
+    train_spec,
+)
+from slipway_operator.plan.troubles import trouble_of
+from slipway_operator.plan.wishes import follow_seconds_text
+
+FIRST_LOOK_AGAIN = 60.0
+"""Seconds at most until a look at the source that failed for a passing reason is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """How far the way is."""
+
+    steps: tuple[StepResult, ...]
+    """Build, Train, Export; always all of them."""
+    content: Content | None = None
+    """What the way ends in, once it has."""
+    key: str | None = None
+    """Key of the build."""
+
+    @property
+    def stuck(self) -> StepResult | None:
+        """The step that is not done yet."""
+        return next((s for s in self.steps if s.state not in {"Succeeded", "Skipped", "Pending"}), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What is known of a followed source."""
+
+    commit: str | None = None
+    at: str | None = None
+    create: Manifest | None = None
+    trouble: Trouble | None = None
+    requeue_after: float | None = None
+    delete: tuple[Manifest, ...] = ()
+
+
+def walk(way: Way, entries: Sequence[LoggedEntry]) -> Chain:
+    """Go the way as far as answers are there, and start what is next."""
+    build = build_spec(way)
+    first = _step(way, build, entries, BUILD)
+    built = first.answer
+    if not isinstance(built, Built):
+        trains = way.spec.model.train is not None
+        return Chain(steps=(first, _pending("Train", skipped=not trains), _pending("Export")), key=build.key)
+
+    trained: Trained | None = None
+    second = _pending("Train", skipped=True)
+    if way.spec.model.train is not None:
+        training = train_spec(way, built, chain=build.key)
+        second = _step(way, training, entries, TRAIN)
+        if not isinstance(second.answer, Trained):
+            return Chain(steps=(first, second, _pending("Export")), key=build.key)
+        trained = second.answer
+
+    exporting = export_spec(way, built, trained, chain=build.key)
+    third = _step(way, exporting, entries, EXPORT)
+    content = None
+    if isinstance(third.answer, Exported):
+        content = content_of(built, trained, third.answer, runtime=way.seen.settings.images.runtime)
+    return Chain(steps=(first, second, third), content=content, key=build.key)
+
+
+def content_of(built: Built, trained: Trained | None, exported: Exported, *, runtime: str) -> Content:
+    """The content that the answers make."""
+    return Content(
+        commit=built.commit,
+        package=built.package,
+        lock=built.lock,
+        environment=built.environment,
+        image=built.image,
+        trained=trained.artifact if trained is not None else None,
+        model=exported.model,
+        onnx=exported.onnx,
+        model_image=exported.image,
+        artifact=exported.artifact,
+        signature=exported.signature,
+        runtime=runtime,
+    )
+
+
+def records_of(chain: Chain) -> tuple[StepRecord, ...]:
+    """The steps as a log entry keeps them."""
+    return tuple(
+        StepRecord(
+            name=s.name,
+            key=s.key,
+            started_at=s.started_at,
+            finished_at=s.finished_at,
+            answer=s.answer.model_dump(mode="json", by_alias=True, exclude_none=True),
+        )
+        for s in chain.steps
+        if s.key is not None and s.answer is not None
+    )
+
+
+def remembered(entry: LoggedEntry, jobs: Sequence[Manifest]) -> Chain:
+    """The way to a content that is in the log: nothing of it runs again."""
+    by_name = {r.name: r for r in entry.entry.steps}
+    steps = []
+    for name, kind in (("Build", Built), ("Train", Trained), ("Export", Exported)):
+        record = by_name.get(name)
+        steps.append(_from_record(record, kind, jobs) if record is not None else _pending(name, skipped=True))
+    build = by_name.get("Build")
+    return Chain(steps=tuple(steps), content=entry.entry.digests, key=build.key if build is not None else None)
+
+
+def pinned_commit(seen: Observed, key: str, entries: Sequence[LoggedEntry], source: dict[str, Any]) -> str | None:
+    """The commit that was found for a source before: by a build that is still there, or by the log."""
+    for job in sorted(seen.jobs, key=lambda j: str(j["metadata"]["creationTimestamp"]), reverse=True):
+        marks = job["metadata"]["labels"]
+        if marks.get(labels.STEP) != "build" or marks.get(labels.SOURCE) != key:
+            continue
+        outcome = read_job(job, BUILD, pods=seen.pods, events=(), now=seen.now)
+        if isinstance(outcome, Succeeded) and isinstance(outcome.answer, Built):
+            return outcome.answer.commit
+    logged = next((e for e in reversed(entries) if e.entry.spec.get("source") == source), None)
+    return logged.entry.digests.commit if logged is not None else None
+
+
+def look_at_source(way: Way) -> Look:
+    """For a followed source: the newest commit that is known, and the next look when it is due."""
+    interval = float(parse_duration(follow_seconds_text(way.spec) or "5m"))
+    job_spec = resolve_spec(way)
+    looks = jobs_of(way.seen, step="resolve", key=job_spec.key)
+    outcomes = [(j, read_job(j, RESOLVE, pods=way.seen.pods, events=way.seen.events, now=way.seen.now)) for j in looks]
+    good = next(((j, o) for j, o in reversed(outcomes) if isinstance(o, Succeeded)), None)
+    answer = good[1].answer if good is not None and isinstance(good[1], Succeeded) else None
+    commit = answer.commit if isinstance(answer, Resolved) else None
+    at = good[1].finished_at if good is not None and isinstance(good[1], Succeeded) else None
+    keep = [good[0]["metadata"]["name"] if good is not None else "", looks[-1]["metadata"]["name"] if looks else ""]
+    old = tuple(j for j in looks if j["metadata"]["name"] not in keep)
+    stray = tuple(j for j in jobs_of(way.seen, step="resolve") if j not in looks)
+
+    newest = outcomes[-1][1] if outcomes else None
+    trouble: Trouble | None = None
+    due: float | None = 0.0
+    if isinstance(newest, Succeeded):
+        due = _left(way.seen, newest.finished_at, interval)
+    elif isinstance(newest, Broken):
+        trouble = Trouble(reason=newest.reason, message=newest.message, stalled=not newest.retry)
+        retried = (outcomes[-1][0]["metadata"].get("annotations") or {}).get(labels.TRY) != job_spec.token
+        wait = min(interval, FIRST_LOOK_AGAIN) if newest.retry else interval
+        due = 0.0 if retried else _left(way.seen, newest.finished_at, wait)
+    elif isinstance(newest, Held):
+        trouble, due = trouble_of(newest.waits, way.seen.now), None
+    elif isinstance(newest, Running):
+        due = None
+    create = _next_look(way, job_spec, looks) if due is not None and due <= 0 else None
+    return Look(
+        commit=commit,
+        at=at,
+        create=create,
+        trouble=trouble,
+        requeue_after=2.0 if create is not None else due,
+        delete=(*old, *stray),
+    )
+
+
+def _next_look(way: Way, spec: JobSpec, looks: Sequence[Manifest]) -> Manifest:
+    numbers = [int(str(j["metadata"]["name"]).rpartition("-")[2]) for j in looks]
+    return job_for(way.seen, spec, max(numbers, default=0) + 1)
+
+
+def _left(seen: Observed, finished: str | None, wait: float) -> float:
+    if finished is None:
+        return 0.0
+    return (parse_time(finished) + timedelta(seconds=wait) - seen.now).total_seconds()
+
+
+def _step(way: Way, spec: JobSpec, entries: Sequence[LoggedEntry], kind: StepKind) -> StepResult:
+    for entry in reversed(entries):
+        for record in entry.entry.steps:
+            if record.name == kind.name and record.key == spec.key:
+                return _from_record(record, kind.answer, way.seen.jobs)
+    return run_step(way.seen, spec, kind)
+
+
+def _from_record(record: StepRecord, expected: type[Message], jobs: Sequence[Manifest]) -> StepResult:
+    mine = [
+        j["metadata"]["name"]
+        for j in jobs
+        if j["metadata"]["labels"].get(labels.KEY) == record.key
+        and j["metadata"]["labels"].get(labels.STEP) == record.name.lower()
+    ]
+    return StepResult(
+        name=record.name,
+        state="Succeeded",
+        key=record.key,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        message=record.message,
+        job=max(mine, default=None),
+        answer=expected.model_validate(record.answer),
+    )
+
+
+def _pending(name: str, *, skipped: bool = False) -> StepResult:
+    return StepResult(name=name, state="Skipped" if skipped else "Pending")

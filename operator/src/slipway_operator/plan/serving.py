@@ -1,0 +1,274 @@
+"""Builders of what serves a content: Deployment, Service, autoscaler, budget, network policies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slipway_operator.api import Autoscaling, ModelDeploymentSpec
+from slipway_operator.domain import labels
+from slipway_operator.domain.contents import Content
+from slipway_operator.domain.requests import MODEL
+from slipway_operator.plan.observed import Manifest, Observed, metadata_for
+from slipway_operator.plan.pods import container_security, mount, pod_spec, scratch, secret_mounts, secret_volumes
+
+PORT = 8080
+DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
+DRAIN_SECONDS = 30
+PROGRESS_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A content with what a pod needs to serve it."""
+
+    content: Content
+    prefix: str
+    """The registry's prefix when the content was made: its images stay where they were pushed."""
+    replicas: int
+    image_volume: bool
+    resource_version: str | None = None
+    """Where an autoscaler may write too: apply only onto the object that was read."""
+
+
+def deployment_name(owner: str, content: Content) -> str:
+    """A Deployment for each content."""
+    return f"{owner}-{content.short}"
+
+
+def selector_text(owner: str, lane: str) -> str:
+    """The selector of a lane's pods, as the scale subresource wants it."""
+    return f"{labels.OWNER}={owner},{labels.LANE}={lane}"
+
+
+def deployment_for(seen: Observed, spec: ModelDeploymentSpec, served: Served) -> Manifest:
+    """The Deployment of one content, live, standby or on its way."""
+    content = served.content
+    meta = metadata_for(seen, deployment_name(seen.key.name, content), content=content.short)
+    if served.resource_version is not None:
+        meta["resourceVersion"] = served.resource_version
+    pod_labels = {**meta["labels"], labels.LANE: content.short}
+    own = {labels.OWNER: seen.key.name, labels.CONTENT: content.short}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta,
+        "spec": {
+            "replicas": served.replicas,
+            "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": PROGRESS_SECONDS,
+            "selector": {"matchLabels": own},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {
+                "metadata": {"labels": pod_labels},
+                "spec": _serving_pod(seen, spec, served, own=own),
+            },
+        },
+    }
+
+
+def service_for(seen: Observed, lane: str) -> Manifest:
+    """The Service: one patch of its selector is the switch."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata_for(seen, seen.key.name),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {labels.OWNER: seen.key.name, labels.LANE: lane},
+            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def budget_for(seen: Observed, lane: str) -> Manifest:
+    """At most one pod of the live lane is evicted at a time."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata_for(seen, seen.key.name),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": {labels.OWNER: seen.key.name, labels.LANE: lane}},
+            # A pod that never became ready must not keep a node from being drained.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def autoscaler_for(seen: Observed, autoscaling: Autoscaling, content: Content) -> Manifest:
+    """The autoscaler, on the Deployment of the live content."""
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": metadata_for(seen, seen.key.name),
+        "spec": {
+            "scaleTargetRef": {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "name": deployment_name(seen.key.name, content),
+            },
+            "minReplicas": autoscaling.min_replicas,
+            "maxReplicas": autoscaling.max_replicas,
+            "metrics": [
+                {
+                    "type": "Resource",
+                    "resource": {
+                        "name": "cpu",
+                        "target": {"type": "Utilization", "averageUtilization": autoscaling.target_cpu_utilization},
+                    },
+                }
+            ],
+        },
+    }
+
+
+def network_policies_for(seen: Observed, *, pods_pull: bool) -> tuple[Manifest, ...]:
+    """Serving pods take predictions and start nothing; Jobs take nothing and may fetch.
+
+    Args:
+        seen: What was observed.
+        pods_pull: An init container of the serving pods fetches the model: they need a way out.
+    """
+    owner = seen.key.name
+    serving = {
+        "podSelector": {
+            "matchLabels": {labels.OWNER: owner},
+            "matchExpressions": [{"key": labels.LANE, "operator": "Exists"}],
+        },
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"ports": [{"port": PORT, "protocol": "TCP"}]}],
+        **({"egress": [{}]} if pods_pull else {}),
+    }
+    jobs = {
+        "podSelector": {
+            "matchLabels": {labels.OWNER: owner},
+            "matchExpressions": [{"key": labels.STEP, "operator": "Exists"}],
+        },
+        "policyTypes": ["Ingress"],
+    }
+    return tuple(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": metadata_for(seen, name),
+            "spec": spec,
+        }
+        for name, spec in ((owner, serving), (f"{owner}-jobs", jobs))
+    )
+
+
+def settings_for(seen: Observed, package_list: str | None) -> Manifest:
+    """What Jobs find in ``/settings``."""
+    data = {"ca.crt": seen.settings.ca_bundle, "package-list.txt": package_list}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata_for(seen, f"{seen.key.name}-build"),
+        "data": {name: text for name, text in data.items() if text is not None},
+    }
+
+
+def has_image_volume(deployment: Manifest) -> bool:
+    """Whether a Deployment's pods mount the model as an image."""
+    volumes = deployment["spec"]["template"]["spec"].get("volumes") or ()
+    return any("image" in v for v in volumes)
+
+
+def serving_resources(spec: ModelDeploymentSpec) -> Manifest:
+    """Resources of a serving pod: as the spec says, with small requests where it says nothing."""
+    own = spec.serving.resources.to_container()
+    limits = own.get("limits", {})
+    defaults = {name: amount for name, amount in DEFAULT_REQUESTS.items() if name not in limits}
+    return {**own, "requests": {**defaults, **own.get("requests", {})}}
+
+
+def _serving_pod(seen: Observed, spec: ModelDeploymentSpec, served: Served, *, own: dict[str, str]) -> Manifest:
+    content, settings = served.content, seen.settings
+    reference = f"{served.prefix}/{seen.key.namespace}/{seen.key.name}@{content.model_image}"
+    secrets = {"registry": settings.registry.secret_name}
+    if served.image_volume:
+        volumes = [{"name": "model", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}]
+        before: Manifest = {}
+    else:
+        volumes = [scratch("model", "2Gi"), *secret_volumes(secrets)]
+        before = {"initContainers": [_puller(seen, reference, secrets)]}
+    return pod_spec(
+        settings,
+        terminationGracePeriodSeconds=DRAIN_SECONDS,
+        topologySpreadConstraints=[
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": own},
+            }
+            for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        ],
+        affinity={
+            "podAntiAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "weight": 100,
+                        "podAffinityTerm": {
+                            "topologyKey": "kubernetes.io/hostname",
+                            "labelSelector": {"matchLabels": own},
+                        },
+                    }
+                ]
+            }
+        },
+        **before,
+        containers=[_runtime(seen, spec, content)],
+        volumes=[*volumes, scratch("tmp", "256Mi")],
+    )
+
+
+def _runtime(seen: Observed, spec: ModelDeploymentSpec, content: Content) -> Manifest:
+    def probe(path: str, **numbers: int) -> Manifest:
+        return {"httpGet": {"path": path, "port": "http"}, **numbers}
+
+    return {
+        "name": "runtime",
+        "image": content.runtime,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [
+            "--model-dir",
+            MODEL,
+            "--name",
+            seen.key.name,
+            "--version",
+            content.short,
+            "--model-digest",
+            content.onnx,
+            "--port",
+            str(PORT),
+        ],
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "resources": serving_resources(spec),
+        "securityContext": container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        # Ready after the example rows were answered; a minute and a half for a large model on a small node.
+        "startupProbe": probe("/v2/health/ready", periodSeconds=1, timeoutSeconds=2, failureThreshold=90),
+        "readinessProbe": probe("/v2/health/ready", periodSeconds=5, timeoutSeconds=2, failureThreshold=2),
+        "livenessProbe": probe("/v2/health/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
+        "volumeMounts": [mount("model", MODEL, read_only=True), mount("tmp", "/tmp")],  # noqa: S108 - a volume
+    }
+
+
+def _puller(seen: Observed, reference: str, secrets: dict[str, str | None]) -> Manifest:
+    insecure = ["--insecure"] if seen.settings.registry.insecure else []
+    return {
+        "name": "pull",
+        "image": seen.settings.images.builder,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["pull-model", reference, MODEL, *insecure],
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - a volume of the pod's own
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            mount("model", MODEL),
+            mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
+            *secret_mounts(secrets, ("registry",)),
+        ],
+    }
