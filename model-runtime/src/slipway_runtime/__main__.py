@@ -1,0 +1,108 @@
+"""``python -m slipway_runtime``: serve one model."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from slipway_runtime import __version__
+from slipway_runtime.dataplane import PlaneLimits
+from slipway_runtime.errors import CannotServe
+from slipway_runtime.http.limits import HttpLimits
+from slipway_runtime.logs import log_as_json
+from slipway_runtime.metrics import Metrics
+from slipway_runtime.model import ModelOptions, load_model
+from slipway_runtime.server import ServerOptions, serve
+
+_log = logging.getLogger("slipway_runtime")
+
+_TERMINATION_LOG = Path("/dev/termination-log")
+"""Where the kubelet looks for a container's last words."""
+
+
+def _matching(pattern: str, what: str) -> Callable[[str], str]:
+    """Make an argument's type: text of one form."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise argparse.ArgumentTypeError(what)
+        return value
+
+    return check
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slipway-runtime", description="Serve one model over the Open Inference Protocol."
+    )
+    name = _matching(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?", "letters, digits, '.', '_' and '-' only")
+    digest = _matching(r"sha256:[0-9a-f]{64}", "sha256: and 64 hexadecimal digits")
+    parser.add_argument(
+        "--model-dir", type=Path, required=True, help="folder with model.onnx, signature.json, examples.json"
+    )
+    parser.add_argument("--name", type=name, required=True, help="the model's name in the protocol")
+    parser.add_argument(
+        "--version", type=name, required=True, help="the content's short digest; comes back as model_version"
+    )
+    parser.add_argument("--model-digest", type=digest, required=True, help="digest that model.onnx must have")
+    parser.add_argument("--host", default="", help="address to listen on; all of them if not given")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on (default %(default)s)")
+    parser.add_argument("--max-body-bytes", type=int, default=HttpLimits().body_bytes, help="(default %(default)s)")
+    parser.add_argument("--max-rows", type=int, default=65_536, help="rows of one request (default %(default)s)")
+    parser.add_argument("--batch-rows", type=int, default=64, help="rows that run together (default %(default)s)")
+    parser.add_argument(
+        "--drain-seconds", type=float, default=6.0, help="how long to answer after SIGTERM (default %(default)s)"
+    )
+    return parser
+
+
+def main() -> int:
+    """Serve until told to stop; 1 with a sentence if the model must not be served."""
+    arguments = _parser().parse_args()
+    log_as_json(model=arguments.name, content=arguments.version)
+    metrics = Metrics(arguments.name, arguments.version)
+    options = ModelOptions(
+        folder=arguments.model_dir,
+        name=arguments.name,
+        version=arguments.version,
+        digest=arguments.model_digest,
+        max_rows=arguments.max_rows,
+        plane=PlaneLimits(batch_rows=arguments.batch_rows),
+    )
+    try:
+        model = load_model(options, metrics)
+    except CannotServe as error:
+        return _gave_up(error.message)
+    server = ServerOptions(
+        host=arguments.host,
+        port=arguments.port,
+        drain_seconds=arguments.drain_seconds,
+        limits=HttpLimits(body_bytes=arguments.max_body_bytes),
+    )
+    _log.info("slipway-runtime %s serves %s", __version__, arguments.model_digest)
+    try:
+        uvloop.run(serve(model, metrics, server))
+    except OSError as error:
+        return _gave_up(f"port {arguments.port} cannot be listened on: {error.strerror}")
+    return 0
+
+
+def _gave_up(reason: str) -> int:
+    """Say why nothing is served where a person looks first: the log, and the pod's status."""
+    _log.error(reason)
+    with contextlib.suppress(OSError):
+        if os.getpid() == 1:
+            _TERMINATION_LOG.write_text(reason[:4096], encoding="utf-8")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

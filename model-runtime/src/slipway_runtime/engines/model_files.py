@@ -1,0 +1,159 @@
+"""A model's files: read, compared with what the operator says they are, and proven by its examples.
+
+A runtime is ready after it has given the answers of ``examples.json`` again, which were recorded
+when the model was exported: numbers within the tolerance, labels exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from slipway_runtime.engines.base import Engine
+from slipway_runtime.errors import CannotServe, InvalidRequest, SlipwayRuntimeError
+from slipway_runtime.protocol.alignment import Aligner, Given
+from slipway_runtime.protocol.datatypes import datatype_named
+from slipway_runtime.protocol.requests import json_of
+from slipway_runtime.protocol.signature import Signature
+from slipway_runtime.protocol.tensors import Array, from_json, shape_of
+
+_MAX_MODEL_BYTES = 2 << 30
+_MAX_JSON_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Rows with the answers that were recorded for them."""
+
+    inputs: Given
+    outputs: dict[str, Array]
+    tolerance: float
+
+    def first_row(self, signature: Signature) -> dict[str, Any]:
+        """Give a known good value for each column."""
+        matrix = signature.matrix
+        if matrix is not None and matrix.name in self.inputs:
+            values = self.inputs[matrix.name][1]
+            return dict(zip(signature.columns, _plain(values[0]), strict=False))
+        return {name: _plain(array.reshape(array.shape[0], -1)[0])[0] for name, (_, array) in self.inputs.items()}
+
+
+def _plain(row: Array) -> list[Any]:
+    # Through text in the array's own precision: 0.1 in FP32 is shown as 0.1.
+    if row.dtype.kind == "O":
+        return [value if isinstance(value, str) else None for value in row.tolist()]
+    values: list[Any] = orjson.loads(orjson.dumps(np.ascontiguousarray(row), option=orjson.OPT_SERIALIZE_NUMPY))
+    return values
+
+
+def read_file(folder: Path, name: str, limit: int = _MAX_JSON_BYTES) -> bytes:
+    """Read one regular file of the model.
+
+    Raises:
+        CannotServe: If it is absent, too large, or not a regular file.
+    """
+    path = folder / name
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise CannotServe(f"{path} cannot be read: {error.strerror}") from None
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise CannotServe(f"{path} is not a regular file")
+        if status.st_size > limit:
+            raise CannotServe(f"{path} has {status.st_size} bytes; at most {limit} are loaded")
+        return file.read(limit)
+
+
+def read_model(folder: Path, digest: str) -> bytes:
+    """Read ``model.onnx`` and compare it with its digest: the bytes that were compared are those that are loaded.
+
+    Args:
+        folder: Where the model image is mounted.
+        digest: ``sha256:`` and 64 hexadecimal digits.
+
+    Raises:
+        CannotServe: If it is absent, or another model than the digest names.
+    """
+    model = read_file(folder, "model.onnx", _MAX_MODEL_BYTES)
+    found = "sha256:" + hashlib.sha256(model).hexdigest()
+    if found != digest:
+        raise CannotServe(f"{folder / 'model.onnx'} is {found}, but {digest} should be served; mount that model")
+    return model
+
+
+def read_examples(raw: bytes, signature: Signature) -> Examples:
+    """Read ``examples.json``.
+
+    Raises:
+        CannotServe: If it is not as the contract says.
+    """
+    try:
+        document = json_of(raw, '{"inputs": [], "outputs": []}')
+        inputs = _tensors(document["inputs"])
+        outputs = {name: array for name, (_, array) in _tensors(document["outputs"]).items()}
+        tolerance = float(document.get("tolerance", 0.0))
+    except (InvalidRequest, KeyError, TypeError, ValueError) as error:
+        raise CannotServe(f"examples.json cannot be read: {error}") from None
+    if unknown := outputs.keys() - signature.output_named.keys():
+        raise CannotServe(f"examples.json has outputs that signature.json does not name: {', '.join(sorted(unknown))}")
+    if not inputs or not outputs:
+        raise CannotServe("examples.json holds no rows; a model without examples cannot be proven")
+    return Examples(inputs, outputs, tolerance)
+
+
+def _tensors(items: list[dict[str, Any]]) -> Given:
+    tensors: Given = {}
+    for index, item in enumerate(items):
+        field = f"tensor {index}"
+        datatype = datatype_named(item["datatype"], f"{field}.datatype")
+        array = from_json(item["data"], datatype, shape_of(item["shape"], f"{field}.shape"), f"{field}.data")
+        tensors[item["name"]] = (datatype.name, array)
+    return tensors
+
+
+def prove(engine: Engine, signature: Signature, examples: Examples) -> None:
+    """Compare the engine's answers to the example rows with the recorded ones.
+
+    Raises:
+        CannotServe: If one differs, naming output, row and both values.
+    """
+    try:
+        feeds, _ = Aligner(signature, max_rows=1 << 20).align(examples.inputs)
+        answers = engine.run(feeds)
+    except SlipwayRuntimeError as error:
+        raise CannotServe(f"the example rows of examples.json get no answer: {error.message}") from error
+    for spec, answer in zip(signature.outputs, answers, strict=True):
+        recorded = examples.outputs.get(spec.name)
+        if recorded is None:
+            continue
+        if recorded.shape != answer.shape:
+            raise CannotServe(
+                f"the model's answer {spec.name} to the example rows has shape {list(answer.shape)}; "
+                f"recorded was {list(recorded.shape)}"
+            )
+        place = _first_difference(recorded, answer, examples.tolerance)
+        if place is not None:
+            raise CannotServe(
+                f"the model's answer {spec.name} to example row {place[0]} is {answer[place]}; recorded was "
+                f"{recorded[place]} (tolerance {examples.tolerance:g}). It must not be served: export it again"
+            )
+
+
+def _first_difference(recorded: Array, answer: Array, tolerance: float) -> tuple[int, ...] | None:
+    if answer.dtype.kind == "f":
+        wanted, given = recorded.astype(np.float64), answer.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            same = (np.abs(wanted - given) <= tolerance) | (np.isnan(wanted) & ~np.isfinite(given))
+    else:
+        same = recorded == answer
+    different = np.argwhere(~np.asarray(same, dtype=bool))
+    return tuple(int(index) for index in different[0]) if different.size else None

@@ -1,0 +1,97 @@
+"""Answers as HTTP has them: status lines, headers, and errors in the protocol's form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+
+import orjson
+
+from slipway_runtime.errors import (
+    EngineFailed,
+    InvalidRequest,
+    Overloaded,
+    Refused,
+    SlipwayRuntimeError,
+    TooLarge,
+    UnknownModel,
+)
+
+JSON = b"application/json"
+
+_STATUS: dict[type[SlipwayRuntimeError], int] = {
+    InvalidRequest: 400,
+    UnknownModel: 404,
+    TooLarge: 413,
+    Refused: 422,
+    EngineFailed: 500,
+    Overloaded: 503,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, without what every answer has."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: bytes = b""
+    """Further header lines, each ended by CRLF."""
+
+
+def ok(document: object) -> Answer:
+    """Answer with a JSON document."""
+    return Answer(200, orjson.dumps(document))
+
+
+def failure(status: int, message: str, headers: bytes = b"") -> Answer:
+    """Answer with an error in the protocol's form."""
+    return Answer(status, orjson.dumps({"error": message}), headers=headers)
+
+
+def answer_to(error: SlipwayRuntimeError) -> Answer:
+    """Map one of the runtime's errors."""
+    status = _STATUS.get(type(error), 500)
+    return failure(status, error.message, b"retry-after: 1\r\n" if status == 503 else b"")
+
+
+class HeadWriter:
+    """Writes the part of an answer before its body; what is the same in all of them only once a second."""
+
+    def __init__(self, identity: bytes) -> None:
+        """Prepare.
+
+        Args:
+            identity: Header lines that name what answers, each ended by CRLF.
+        """
+        self._identity = identity
+        self._status = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+        self._ok = b""
+        self._date = b""
+        self.tick()
+
+    def tick(self) -> None:
+        """Take over the present time; call it once a second."""
+        self._date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        self._ok = self._status[200] + self._date + self._identity + b"content-type: application/json\r\n"
+
+    def write(self, answer: Answer, request_id: str, connection: bytes) -> bytes:
+        """Write a head; ``connection`` is a whole header line or nothing."""
+        if answer.status == 200 and answer.content_type is JSON:
+            start = self._ok
+        else:
+            start = b"%b%b%bcontent-type: %b\r\n" % (
+                self._status[answer.status],
+                self._date,
+                self._identity,
+                answer.content_type,
+            )
+        return b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n" % (
+            start,
+            answer.headers,
+            request_id.encode(),
+            len(answer.body),
+            connection,
+        )

@@ -1,0 +1,226 @@
+"""From a request's target to what answers it."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from slipway_runtime import __version__
+from slipway_runtime.dataplane import Outcome
+from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, TooLarge, UnknownModel
+from slipway_runtime.http.answers import Answer, answer_to, failure, ok
+from slipway_runtime.http.exchange import Exchange
+from slipway_runtime.metrics import CONTENT_TYPE, Metrics
+from slipway_runtime.model import Model
+from slipway_runtime.protocol.answers import model_metadata, server_metadata
+from slipway_runtime.protocol.requests import RequestedOutput, decode_infer
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[Exchange], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What answers a target, and to which methods."""
+
+    endpoint: str
+    methods: dict[bytes, Handler]
+
+    @property
+    def allow(self) -> bytes:
+        """The methods as an ``Allow`` header line."""
+        names = list(self.methods) + ([b"HEAD"] if b"GET" in self.methods else [])
+        return b"allow: " + b", ".join(names) + b"\r\n"
+
+
+class Router:
+    """Answers requests for one model."""
+
+    def __init__(self, model: Model, metrics: Metrics, *, max_body: int) -> None:
+        self._model = model
+        self._metrics = metrics
+        self._max_body = max_body
+        self.ready = False
+        """Whether this pod wants requests; the server says so."""
+        self._routes = self._table()
+
+    def _table(self) -> dict[bytes, Route]:
+        name, version = self._model.name, self._model.version
+        metadata = ok(model_metadata(self._model.signature, name, version))
+        base = b"/v2/models/" + name.encode()
+        routes = {
+            b"/v2": _get("metadata", lambda _: ok(server_metadata(__version__))),
+            b"/v2/health/live": _get("health", lambda _: ok({"live": True})),
+            b"/v2/health/ready": _get("health", self._readiness),
+            b"/metrics": _get("metrics", lambda _: Answer(200, self._metrics.render(), CONTENT_TYPE)),
+            b"/predict": Route("predict", {b"POST": self._predict}),
+        }
+        for prefix in (base, base + b"/versions/" + version.encode()):
+            routes[prefix] = _get("metadata", lambda _: metadata)
+            routes[prefix + b"/ready"] = _get("health", self._model_readiness)
+            routes[prefix + b"/infer"] = Route("infer", {b"POST": self._infer})
+        return routes
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer a request, now or later; errors become answers."""
+        try:
+            route = self._routes.get(exchange.target) or self._find(exchange.target)
+            exchange.endpoint = route.endpoint
+            handler = route.methods.get(exchange.method)
+            if handler is None and exchange.method == b"HEAD":
+                handler = route.methods.get(b"GET")
+            if handler is not None:
+                handler(exchange)
+                return
+            allowed = ", ".join(name.decode() for name in route.methods)
+            exchange.finish(failure(405, f"this path takes {allowed}", route.allow))
+        except SlipwayRuntimeError as error:
+            if isinstance(error, Overloaded):
+                self._metrics.failed(Overloaded.__name__)
+            exchange.finish(answer_to(error))
+        except Exception:  # noqa: BLE001 -- a bug must cost one request, not the connection
+            _log.exception("a request could not be answered")
+            exchange.finish(failure(500, "the runtime failed on this request"))
+
+    def _find(self, target: bytes) -> Route:
+        """Find a route for a target that is not written exactly as the route is."""
+        path = target
+        if path[:7].lower() == b"http://":  # as a client writes it to a proxy
+            path = b"/" + path[7:].partition(b"/")[2]
+        path = unquote_to_bytes(path.partition(b"?")[0])
+        route = self._routes.get(path) or self._routes.get(path.rstrip(b"/"))
+        if route is not None:
+            return route
+        parts = path.split(b"/")
+        if parts[:3] == [b"", b"v2", b"models"] and len(parts) > 3:
+            if parts[3] != self._model.name.encode():
+                raise UnknownModel(f'there is no model of that name here; this is "{self._model.name}"')
+            if parts[4:5] == [b"versions"] and parts[5:6] != [self._model.version.encode()]:
+                raise UnknownModel(f'this model is not here in that version; this is "{self._model.version}"')
+        raise UnknownModel("there is nothing at this path; GET /v2 or POST /predict are a beginning")
+
+    def _readiness(self, _: Exchange) -> Answer:
+        if self.ready:
+            return ok({"ready": True})
+        return failure(503, "this pod is stopping", b"retry-after: 1\r\n")
+
+    def _model_readiness(self, _: Exchange) -> Answer:
+        document = {"name": self._model.name, "ready": self.ready}
+        return ok(document) if self.ready else Answer(503, ok(document).body)
+
+    def _infer(self, exchange: Exchange) -> None:
+        model = self._model
+        headers = exchange.headers
+        body = self._body(exchange)
+        request = decode_infer(body, _json_length(headers))
+        model.writer.check(request.outputs)
+        feeds, rows = model.aligner.align(request.inputs)
+        exchange.work = model.plane.submit(
+            feeds, rows, _InferAnswer(self, exchange, request.id, request.outputs, binary=request.binary)
+        )
+
+    def answer_infer(
+        self,
+        exchange: Exchange,
+        request_id: str | None,
+        outputs: tuple[RequestedOutput, ...] | None,
+        arrays: Outcome,
+        *,
+        binary: bool,
+    ) -> Answer:
+        """Write the answer to an infer request."""
+        if isinstance(arrays, SlipwayRuntimeError):
+            return answer_to(arrays)
+        encoded = self._model.writer.write(
+            exchange.request_id if request_id is None else request_id, arrays, outputs, binary=binary
+        )
+        if encoded.json_length is None:
+            return Answer(200, encoded.body)
+        header = b"inference-header-content-length: %d\r\n" % encoded.json_length
+        return Answer(200, encoded.body, b"application/octet-stream", header)
+
+    def _predict(self, exchange: Exchange) -> None:
+        model = self._model
+        feeds, rows = model.aligner.align(model.rows.read(self._body(exchange)))
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, SlipwayRuntimeError):
+                exchange.finish(answer_to(outcome))
+            else:
+                exchange.finish(Answer(200, model.objects.write(exchange.request_id, outcome)))
+
+        exchange.work = model.plane.submit(feeds, rows, done)
+
+    def _body(self, exchange: Exchange) -> bytes:
+        headers = exchange.headers
+        encoding = headers.get(b"content-encoding")
+        if encoding is None or encoding.lower() == b"identity":
+            return exchange.body
+        return _inflated(exchange.body, encoding.lower(), self._max_body)
+
+
+class _InferAnswer:
+    """Takes the outcome of an infer request back to its exchange."""
+
+    __slots__ = ("_binary", "_exchange", "_outputs", "_request_id", "_router")
+
+    def __init__(
+        self,
+        router: Router,
+        exchange: Exchange,
+        request_id: str | None,
+        outputs: tuple[RequestedOutput, ...] | None,
+        *,
+        binary: bool,
+    ) -> None:
+        self._router = router
+        self._exchange = exchange
+        self._request_id = request_id
+        self._outputs = outputs
+        self._binary = binary
+
+    def __call__(self, outcome: Outcome) -> None:
+        answer = self._router.answer_infer(
+            self._exchange, self._request_id, self._outputs, outcome, binary=self._binary
+        )
+        self._exchange.finish(answer)
+
+
+def _get(endpoint: str, answer: Callable[[Exchange], Answer]) -> Route:
+    def handler(exchange: Exchange) -> None:
+        exchange.finish(answer(exchange))
+
+    return Route(endpoint, {b"GET": handler})
+
+
+def _json_length(headers: dict[bytes, bytes]) -> int | None:
+    value = headers.get(b"inference-header-content-length")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 12:
+        raise InvalidRequest("Inference-Header-Content-Length must be the number of bytes of the JSON")
+    return int(value)
+
+
+_WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
+
+
+def _inflated(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """Decompress a body, never to more than the limit."""
+    bits = _WINDOW_BITS.get(encoding)
+    if bits is None:
+        raise InvalidRequest("Content-Encoding must be gzip, deflate or identity")
+    inflater = zlib.decompressobj(bits)
+    try:
+        plain = inflater.decompress(body, limit + 1)
+    except zlib.error:
+        raise InvalidRequest("the body is not compressed as Content-Encoding says") from None
+    if len(plain) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes; send fewer rows in one request")
+    if not inflater.eof or inflater.unused_data:
+        raise InvalidRequest("the body is not compressed as Content-Encoding says")
+    return plain

@@ -1,0 +1,71 @@
+"""A model that is being served: everything that answers for one content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway_runtime.dataplane import DataPlane, PlaneLimits
+from slipway_runtime.engines.model_files import prove, read_examples, read_file, read_model
+from slipway_runtime.engines.onnx import OnnxEngine
+from slipway_runtime.metrics import Metrics
+from slipway_runtime.protocol.alignment import Aligner
+from slipway_runtime.protocol.answers import AnswerWriter
+from slipway_runtime.protocol.rows import RowReader, RowWriter
+from slipway_runtime.protocol.signature import Signature, read_signature
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model in one version."""
+
+    name: str
+    version: str
+    """The short digest of the content that it belongs to."""
+    digest: str
+    """``sha256:…`` of the ONNX file."""
+    signature: Signature
+    plane: DataPlane
+    aligner: Aligner
+    writer: AnswerWriter
+    rows: RowReader
+    objects: RowWriter
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which model, and how much of it at once."""
+
+    folder: Path
+    name: str
+    version: str
+    digest: str
+    max_rows: int = 65_536
+    plane: PlaneLimits = field(default_factory=PlaneLimits)
+
+
+def load_model(options: ModelOptions, metrics: Metrics) -> Model:
+    """Load a model, compare it with its digest and with its recorded answers, and warm it up.
+
+    Raises:
+        CannotServe: With a sentence, if it must not be served.
+    """
+    model = read_model(options.folder, options.digest)
+    signature = read_signature(read_file(options.folder, "signature.json"))
+    examples = read_examples(read_file(options.folder, "examples.json"), signature)
+    engine = OnnxEngine(model, signature)
+    prove(engine, signature, examples)
+    aligner = Aligner(signature, max_rows=options.max_rows)
+    plane = DataPlane(engine, metrics, batched=signature.is_batched, limits=options.plane)
+    plane.warm_up(*aligner.align(examples.inputs))
+    return Model(
+        name=options.name,
+        version=options.version,
+        digest=options.digest,
+        signature=signature,
+        plane=plane,
+        aligner=aligner,
+        writer=AnswerWriter(signature, options.name, options.version),
+        rows=RowReader(signature, examples.first_row(signature)),
+        objects=RowWriter(signature, options.name, options.version),
+    )

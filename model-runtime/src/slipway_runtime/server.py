@@ -1,0 +1,163 @@
+"""A runtime's life in a pod: load, listen, drain, end.
+
+Draining (SIGTERM): the pod says at once that it is not ready. For ``drain_seconds`` it still
+accepts connections, as kube-proxies and clients learn of the change one after the other; every
+answer says ``Connection: close``, and a connection on which nothing was asked for a moment is
+closed. Then it stops listening, answers what it has begun, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from slipway_runtime.http.answers import HeadWriter
+from slipway_runtime.http.connection import Connection, Shared
+from slipway_runtime.http.limits import HttpLimits
+from slipway_runtime.http.routes import Router
+from slipway_runtime.identifiers import sequence
+from slipway_runtime.metrics import Metrics
+from slipway_runtime.model import Model
+
+_log = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 0.5
+_DRAIN_STEP_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where to listen, and how to end."""
+
+    host: str = ""
+    """Empty: every address of this machine, of both families."""
+    port: int = 8080
+    drain_seconds: float = 6.0
+    settled_seconds: float = 0.25
+    """While draining, a connection is closed after so long without a request."""
+    last_answers_seconds: float = 15.0
+    """How long after that begun requests may still take."""
+    limits: HttpLimits = field(default_factory=HttpLimits)
+
+
+class Server:
+    """Serves one model over HTTP."""
+
+    def __init__(self, model: Model, metrics: Metrics, options: ServerOptions) -> None:
+        self._model = model
+        self._metrics = metrics
+        self._options = options
+        self._router = Router(model, metrics, max_body=options.limits.body_bytes)
+        identity = (f"slipway-content: {model.version}\r\nslipway-model-digest: {model.digest}\r\n").encode()
+        self._head = HeadWriter(identity)
+        self._shared = Shared(self._router.handle, self._head, metrics, sequence())
+        self._shared.limits = options.limits
+        self._stop = asyncio.Event()
+        self._now = False
+        self._listening = asyncio.Event()
+        self._address: tuple[str, int] = ("", 0)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._address[1]
+
+    async def started(self) -> None:
+        """Wait until it listens."""
+        await self._listening.wait()
+
+    def stop(self) -> None:
+        """Drain and end; asked a second time, end without waiting for the endpoints."""
+        self._now = self._stop.is_set()
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            OSError: If the address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        listener = _listener(self._options.host, self._options.port)
+        self._address = listener.getsockname()[:2]
+        server = await loop.create_server(lambda: Connection(self._shared), sock=listener, backlog=1024)
+        self._ready(ready=True)
+        self._listening.set()
+        _log.info("ready on port %d", self.port)
+        sweeper = asyncio.create_task(self._sweep())
+        try:
+            await self._stop.wait()
+            await self._drain()
+            server.close()
+            await self._last_answers()
+        finally:
+            sweeper.cancel()
+            server.close()
+            self._ready(ready=False)
+            for connection in tuple(self._shared.connections):
+                connection.abort()
+            self._model.plane.close()
+        _log.info("stopped")
+
+    def _ready(self, *, ready: bool) -> None:
+        self._router.ready = self._metrics.ready = ready
+
+    async def _sweep(self) -> None:
+        shared = self._shared
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._head.tick()
+            shared.now = now = perf_counter()
+            for connection in tuple(shared.connections):
+                connection.sweep(now)
+
+    async def _drain(self) -> None:
+        _log.info("draining")
+        self._ready(ready=False)
+        self._shared.draining = True
+        end = perf_counter() + self._options.drain_seconds
+        while not self._now and perf_counter() < end:
+            self._close_idle(self._options.settled_seconds)
+            await asyncio.sleep(_DRAIN_STEP_SECONDS)
+
+    async def _last_answers(self) -> None:
+        end = perf_counter() + self._options.last_answers_seconds
+        while perf_counter() < end and self._shared.connections:
+            self._close_idle(self._options.settled_seconds)
+            await asyncio.sleep(_DRAIN_STEP_SECONDS)
+
+    def _close_idle(self, settled: float) -> None:
+        self._shared.now = now = perf_counter()
+        for connection in tuple(self._shared.connections):
+            connection.close_if_idle(now, settled)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Open a listening socket; without a host for both families, where the machine has both."""
+    if host:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+        except OSError:
+            _log.info("no IPv6 here; listening on IPv4 only")
+    return socket.create_server(("", port), backlog=1024)
+
+
+async def serve(model: Model, metrics: Metrics, options: ServerOptions) -> None:
+    """Serve until SIGTERM or SIGINT; also as process 1, which has no default for either."""
+    server = Server(model, metrics, options)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    # What is loaded stays: the collector need not look at it again, and seldom at the rest.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    await server.run()
