@@ -1,0 +1,118 @@
+{{/* Name of everything in the release's namespace. */}}
+{{- define "slipway.name" -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Name of what has no namespace. In namespaced mode several releases may stand side by side. */}}
+{{- define "slipway.clusterName" -}}
+{{- if .Values.namespaces -}}
+{{- printf "%s-%s" (include "slipway.name" .) .Release.Namespace -}}
+{{- else -}}
+{{- include "slipway.name" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "slipway.selector" -}}
+app.kubernetes.io/name: slipway
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "slipway.labels" -}}
+app.kubernetes.io/name: slipway
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: slipway
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "slipway.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (include "slipway.name" .) -}}
+{{- end -}}
+
+{{/* The operator as the API server knows it. */}}
+{{- define "slipway.user" -}}
+{{- printf "system:serviceaccount:%s:%s" .Release.Namespace (include "slipway.serviceAccount" .) -}}
+{{- end -}}
+
+{{/* What a release cannot do without; said here, as a schema's message would name only the key. */}}
+{{- define "slipway.check" -}}
+{{- $hint := "pass the values that `make images` writes: --values build/images-values.yaml" -}}
+{{- range $name := list "operator" "builder" "runtime" -}}
+{{- if not (get $.Values.images $name) -}}
+{{- fail (printf "images.%s is not set: %s" $name $hint) -}}
+{{- end -}}
+{{- end -}}
+{{- if not .Values.interpreters -}}
+{{- fail (printf "interpreters is empty, so that no project could be built: %s" $hint) -}}
+{{- end -}}
+{{- if not .Values.registry.prefix -}}
+{{- fail "registry.prefix is not set: name the registry that Slipway pushes to, as host[:port]/prefix" -}}
+{{- end -}}
+{{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.create is false: set serviceAccount.name to the one that exists" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The operator's settings file: domain/settings.py reads it and knows no other keys. */}}
+{{- define "slipway.settings" -}}
+{{- $registry := dict "prefix" .Values.registry.prefix "insecure" .Values.registry.insecure -}}
+{{- with .Values.registry.secretName }}{{- $_ := set $registry "secretName" . }}{{- end -}}
+{{- $index := dict -}}
+{{- with .Values.index.url }}{{- $_ := set $index "url" . }}{{- end -}}
+{{- with .Values.index.secretName }}{{- $_ := set $index "secretName" . }}{{- end -}}
+{{- $proxy := dict -}}
+{{- range $key, $value := .Values.proxy }}{{- if $value }}{{- $_ := set $proxy $key $value }}{{- end }}{{- end -}}
+{{- $settings := dict
+  "images" (dict "builder" .Values.images.builder "runtime" .Values.images.runtime)
+  "interpreters" .Values.interpreters
+  "registry" $registry
+  "index" $index
+  "proxy" $proxy
+  "packageLists" .Values.packageLists
+  "jobs" .Values.jobs
+  "modelDelivery" .Values.modelDelivery
+  "namespaces" .Values.namespaces
+  "operatorNamespace" .Release.Namespace
+-}}
+{{- with .Values.caBundle }}{{- $_ := set $settings "caBundle" . }}{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
+{{/* What the operator does in a namespace that it serves. docs/security.md says why, line by line. */}}
+{{- define "slipway.rules" -}}
+- apiGroups: [slipway.dev]
+  resources: [modeldeployments, retrainjobs]
+  verbs: [get, list, watch]
+- apiGroups: [slipway.dev]
+  resources: [modeldeployments/status, retrainjobs/status]
+  verbs: [patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments, controllerrevisions]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, configmaps]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [get, list, create, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
