@@ -1,0 +1,167 @@
+"""Reading the example rows that a project commits: CSV, Parquet or NumPy's own format."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .columns import evidence, feature_names, kind_of, takes_columns, used_columns
+from .failure import Failure
+from .foreign import has, np, pd
+from .rows import FrameRows, MatrixRows, Rows
+
+MOST_ROWS = 10_000
+"""Rows that are read; the rest of a larger file proves little more."""
+
+
+def read_example(path: Path, named: str, model: Any) -> Rows:
+    """Read the example as rows for a model.
+
+    Raises:
+        Failure: ``ExampleMissing``, ``ExampleUnreadable``, ``ExampleColumnsMismatch`` or ``ConversionUnsupported``.
+    """
+    if not path.is_file():
+        message = f"{named} is not in the project. Commit a few real rows there, or correct spec.model.example."
+        raise Failure("ExampleMissing", message)
+    try:
+        rows = _frame_rows(path, named, model) if feature_names(model) is not None else _matrix_rows(path, named, model)
+    except (Failure, MemoryError):
+        raise
+    except Exception as error:
+        raise Failure("ExampleUnreadable", f"{named} cannot be read: {type(error).__name__}: {error}") from error
+    if len(rows) == 0:
+        raise Failure("ExampleUnreadable", f"{named} has no row. Commit a few real ones.")
+    return rows
+
+
+def _frame_rows(path: Path, named: str, model: Any) -> Rows:
+    names = feature_names(model) or []
+    if not has("pandas"):
+        raise Failure(
+            "ExampleUnreadable", "The model was fitted on a data frame. Add pandas to the project's lock file."
+        )
+    said = evidence(model)
+    texts = {name: str for name, found in said.items() if found.kind == "string"}
+    frame = _read_frame(path, named, texts, names)
+    absent = [name for name in names if name not in frame.columns]
+    if absent:
+        message = (
+            f"{named} lacks {_listed(absent)}. It has {_listed(list(frame.columns))}. "
+            "The model was fitted on the former: commit rows with the columns of the training data."
+        )
+        raise Failure("ExampleColumnsMismatch", message)
+    frame = frame[names]
+    described = tuple(kind_of(name, frame[name], said.get(name)) for name in names)
+    if takes_columns(model):
+        used = set(used_columns(model))
+        return FrameRows(frame, tuple(column for column in described if column.name in used))
+    kinds = {column.kind for column in described}
+    if kinds == {"string"}:
+        return MatrixRows(frame.to_numpy(dtype=object), tuple(names), framed=True)
+    if "string" in kinds:
+        text = next(column.name for column in described if column.kind == "string")
+        message = f"Column {text!r} of {named} holds strings, and the model takes numbers only. Commit training rows."
+        raise Failure("ExampleColumnsMismatch", message)
+    return MatrixRows(frame.to_numpy(dtype="float64", na_value=np.nan), tuple(names), framed=True)
+
+
+def _read_frame(path: Path, named: str, texts: dict[str, type], names: list[str]) -> Any:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        if not (has("pyarrow") or has("fastparquet")):
+            raise Failure("ExampleUnreadable", f"{named} needs pyarrow. Add it to the lock file, or commit a CSV.")
+        return pd.read_parquet(path).head(MOST_ROWS)
+    if suffix == ".npy":
+        array = np.load(path, allow_pickle=False)[:MOST_ROWS]
+        if array.ndim != 2 or array.shape[1] != len(names):
+            raise _wrong_width(named, array.shape, len(names))
+        return pd.DataFrame(array, columns=names)
+    if suffix == ".csv":
+        return pd.read_csv(path, dtype=texts, nrows=MOST_ROWS)
+    raise _unknown_format(named)
+
+
+def _matrix_rows(path: Path, named: str, model: Any) -> Rows:
+    suffix = path.suffix.lower()
+    names: tuple[str, ...] | None = None
+    if suffix == ".npy":
+        array = np.load(path, allow_pickle=False)[:MOST_ROWS]
+        array = array.astype("float64") if array.dtype.kind in "iufb" else array.astype(object)
+    elif suffix == ".csv":
+        names, array = _plain_csv(path, named)
+    elif suffix == ".parquet":
+        frame = _read_frame(path, named, {}, [])
+        names, array = tuple(str(name) for name in frame.columns), frame.to_numpy(dtype="float64", na_value=np.nan)
+    else:
+        raise _unknown_format(named)
+    width = getattr(model, "n_features_in_", None)
+    if array.ndim != 2 or (width is not None and array.shape[1] != width):
+        raise _wrong_width(named, array.shape, width)
+    return MatrixRows(array, names, framed=False)
+
+
+def _plain_csv(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
+    """Read a CSV without pandas: the environment of a matrix model may not have it."""
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        lines = [line for line in csv.reader(stream) if line][: MOST_ROWS + 1]
+    if not lines:
+        raise Failure("ExampleUnreadable", f"{named} has no row. Commit a few real ones.")
+    names = None if _numbers(lines[0]) is not None else tuple(cell.strip() for cell in lines[0])
+    body = lines if names is None else lines[1:]
+    uneven = next((number for number, line in enumerate(body) if len(line) != len(lines[0])), None)
+    if uneven is not None:
+        raise Failure(
+            "ExampleUnreadable", f"{named}: row {uneven + 1} has another number of cells than the first line."
+        )
+    numbers = [_numbers(line) for line in body]
+    if all(row is not None for row in numbers):
+        return names, np.array(numbers, dtype="float64").reshape(len(body), len(lines[0]))
+    text = np.empty((len(body), len(lines[0])), dtype=object)
+    for number, line in enumerate(body):
+        text[number] = line
+    return names, text
+
+
+def _numbers(cells: Sequence[str]) -> list[float] | None:
+    try:
+        return [float(cell) if cell.strip() not in {"", "NA", "nan", "NaN", "null"} else float("nan") for cell in cells]
+    except ValueError:
+        return None
+
+
+def _wrong_width(named: str, shape: tuple[int, ...], width: Any) -> Failure:
+    found = shape[1] if len(shape) == 2 else f"shape {shape}"
+    message = (
+        f"{named} has {found} columns and the model takes {width}. "
+        "Commit rows of features alone, without the label, in the order of training."
+    )
+    return Failure("ExampleColumnsMismatch", message)
+
+
+def _unknown_format(named: str) -> Failure:
+    return Failure("ExampleUnreadable", f"{named} is neither .csv nor .parquet nor .npy. Commit one of these.")
+
+
+def _listed(names: list[Any], most: int = 8) -> str:
+    shown = ", ".join(str(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def plain_matrix(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
+    """Read a CSV or NumPy example with no model that could tell what it takes.
+
+    Raises:
+        Failure: ``ExampleMissing`` or ``ExampleUnreadable``.
+    """
+    if not path.is_file():
+        raise Failure("ExampleMissing", f"{named} is not in the project. Commit a few real rows there.")
+    try:
+        if path.suffix.lower() == ".npy":
+            return None, np.load(path, allow_pickle=False)[:MOST_ROWS]
+        if path.suffix.lower() == ".csv":
+            return _plain_csv(path, named)
+    except (OSError, ValueError) as error:
+        raise Failure("ExampleUnreadable", f"{named} cannot be read: {error}") from error
+    raise _unknown_format(named)

@@ -1,0 +1,131 @@
+"""``export``: has a worker load, convert and compare the model, and says how that ended.
+
+The worker is a process of its own because a pickle is code: it may crash, hang
+or end the interpreter, and each of these must become a sentence. This half uses
+the standard library alone and imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import files
+from .failure import ENVIRONMENT, Failure, report
+from .request import ExportRequest, Places, export_request
+from .supervise import Journal, Outcome, Run, supervise
+
+RESULTS = ("model.onnx", "signature.json", "examples.json", "certificate.json")
+LOADING = "loading the model"
+WRITTEN = "written"
+
+
+def model_source(request: ExportRequest, places: Places) -> Path:
+    """Give the path of the model: what training left, or the file in the project."""
+    if request.trained:
+        return places.work / "trained" / Path(request.model_path).name
+    return files.resolve_inside(places.project, request.model_path)
+
+
+def _fetch_model(request: ExportRequest, places: Places, area: Path) -> Path:
+    target = area / Path(request.model_path).name
+    try:
+        files.take(model_source(request, places), target, named=request.model_path)
+    except FileNotFoundError:
+        message = (
+            f"{request.model_path} is not in the project. Commit it, correct spec.model.path, "
+            "or let spec.model.train make it."
+        )
+        raise Failure("ModelFileMissing", message) from None
+    return target
+
+
+def judge(request: ExportRequest, outcome: Outcome, area: Path, journal: Journal) -> None:
+    """Raise the `Failure` of a worker that did not leave its results."""
+    said = area / "failure.json"
+    if said.is_file() and not outcome.interrupted:
+        raw: dict[str, Any] = json.loads(said.read_text(encoding="utf-8"))
+        raise Failure(str(raw["reason"]), str(raw["message"]))
+    stage = _stage(area)
+    if outcome.returncode == 0 and stage == WRITTEN:
+        return
+    if outcome.interrupted:
+        raise Failure("Interrupted", "The export was stopped, as its pod was told to end.", retry=True)
+    loading = stage == LOADING
+    if outcome.timed_out:
+        reason = "ModelLoadFailed" if loading else "ExportTimedOut"
+        message = f"The export was still {stage} after {request.timeout_seconds:g} s. Raise spec.export.timeout"
+        ending = ", or look for code that waits while the model is loaded." if loading else "."
+        raise Failure(reason, message + ending)
+    if outcome.returncode == -signal.SIGKILL:
+        message = f"The export was killed (SIGKILL) while {stage}, as the kernel does where memory runs out."
+        raise Failure("OutOfMemory", message + " Raise the memory limit of Jobs or make the model smaller.")
+    tail = journal.last_lines(6)
+    how = _how(outcome.returncode)
+    reason = "ModelLoadFailed" if loading else "ConversionFailed"
+    raise Failure(reason, f"The process {how} while {stage}. Last lines: {tail or '(none)'}")
+
+
+def _how(returncode: int) -> str:
+    if returncode >= 0:
+        return f"ended itself (exit status {returncode})"
+    try:
+        return f"crashed ({signal.Signals(-returncode).name})"
+    except ValueError:
+        return f"crashed (signal {-returncode})"
+
+
+def _stage(area: Path) -> str:
+    try:
+        return (area / "stage").read_text(encoding="utf-8").strip()
+    except OSError:
+        return "starting"
+
+
+def run_export(request: ExportRequest, places: Places) -> None:
+    """Export, and leave the four files in ``/work/model``.
+
+    Raises:
+        Failure: With the reasons that ``docs/export.md`` lists.
+    """
+    area = places.work / "export"
+    shutil.rmtree(area, ignore_errors=True)
+    area.mkdir(parents=True)
+    model = _fetch_model(request, places, area)
+    env = {key: value for key, value in os.environ.items() if key != ENVIRONMENT}
+    env.update({
+        "SLIPWAY_MODEL_FILE": str(model),
+        "SLIPWAY_EXPORT_AREA": str(area),
+        "PYTHONUNBUFFERED": "1",
+        # One thread, so that sums have one order and two exports give the same bytes.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+    })  # fmt: skip
+    if not os.access(env.get("HOME", "/nonexistent"), os.W_OK):
+        env["HOME"] = "/tmp"  # noqa: S108 - the pod's own emptyDir
+    command = (sys.executable, str(Path(__file__).resolve().parent), "worker")
+    cwd = places.project if places.project.is_dir() else area
+    journal = Journal()
+    outcome = supervise(Run(command, cwd, env, request.timeout_seconds), journal)
+    judge(request, outcome, area, journal)
+    target = places.work / "model"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in RESULTS:
+        (area / name).replace(target / name)
+
+
+def main() -> int:
+    """Do the export that ``SLIPWAY_REQUEST`` asks for."""
+    try:
+        run_export(export_request(), Places.from_environment())
+    except Failure as failure:
+        report(failure)
+        return 1
+    return 0

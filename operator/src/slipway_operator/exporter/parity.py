@@ -1,0 +1,121 @@
+"""Comparing the answers of the original and of the ONNX model on the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .answers import Original, Output, Session
+from .failure import Failure
+from .foreign import np
+from .rows import Rows
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The outcome of one comparison."""
+
+    rows: int = 0
+    largest: float = 0.0
+    flips: int = 0
+    row: int | None = None
+    output: str | None = None
+    expected: str = ""
+    got: str = ""
+
+    def within(self, difference: float, flips: int) -> bool:
+        """Tell whether this is within the limits of a spec."""
+        return self.largest <= difference and self.flips <= flips
+
+
+def compare(
+    original: Original, session: Session, outputs: list[Output], *, asked: Rows, fed: dict[str, Any]
+) -> Compared:
+    """Ask both and measure: ``asked`` goes to the original and ``fed`` to ONNX."""
+    answers = dict(zip(session.outputs, session.run(fed)))  # noqa: B905 - Python 3.9
+    result = Compared(rows=len(asked))
+    for output in outputs:
+        expected = original.ask(output.method, asked)
+        got = answers[output.tensor]
+        if output.is_label:
+            result = _with_flips(result, output, expected, got)
+        else:
+            result = _with_numbers(result, output, expected, got)
+    return result
+
+
+def _with_flips(result: Compared, output: Output, expected: Any, got: Any) -> Compared:
+    if expected.shape[0] != got.shape[0] or expected.size != got.size:
+        raise _other_shape(output, expected, got)
+    left, right = expected.ravel(), got.ravel()
+    if right.dtype.kind in "iu" and left.dtype.kind in "biuf":
+        different = left.astype("float64") != right.astype("float64")
+    else:
+        different = np.array([str(a) != str(b) for a, b in zip(left.tolist(), right.tolist())], dtype=bool)  # noqa: B905
+    flips = int(different.sum())
+    if not flips:
+        return result
+    row = int(np.argmax(different))
+    return Compared(
+        result.rows, result.largest, result.flips + flips, row, output.name, str(left[row]), str(right[row])
+    )
+
+
+def _with_numbers(result: Compared, output: Output, expected: Any, got: Any) -> Compared:
+    count = len(expected)
+    left = expected.reshape(count, -1).astype("float64")
+    right = got.reshape(count, -1).astype("float64")
+    if output.column is not None:
+        right = right[:, output.column : output.column + 1]
+    if left.shape != right.shape:
+        raise _other_shape(output, expected, got)
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(left - right)
+    # Both NaN, or both the same infinity, is the same answer; one of them alone is as wrong as can be.
+    distance = np.where((left == right) | (np.isnan(left) & np.isnan(right)), 0.0, distance)
+    distance = np.where(np.isnan(distance), np.inf, distance)
+    largest = float(distance.max()) if distance.size else 0.0
+    if largest <= result.largest and result.output is not None:
+        return Compared(
+            result.rows, result.largest, result.flips, result.row, result.output, result.expected, result.got
+        )
+    row, column = (
+        (int(place) for place in np.unravel_index(int(np.argmax(distance)), distance.shape))
+        if distance.size
+        else (0, 0)
+    )
+    keep = result.flips > 0 and largest < 1e-3
+    if keep:
+        return Compared(
+            result.rows,
+            max(largest, result.largest),
+            result.flips,
+            result.row,
+            result.output,
+            result.expected,
+            result.got,
+        )
+    name = output.name if left.shape[1] == 1 else f"{output.name}[{column}]"
+    return Compared(
+        result.rows, largest, result.flips, row, name, f"{left[row, column]:.9g}", f"{right[row, column]:.9g}"
+    )
+
+
+def _other_shape(output: Output, expected: Any, got: Any) -> Failure:
+    message = (
+        f"Output {output.name!r} has shape {tuple(got.shape)} and the original's {output.method} {tuple(expected.shape)}. "
+        "Models with several answers a row are not supported yet."
+    )
+    return Failure("ConversionUnsupported", message)
+
+
+def refuse(compared: Compared, where: str, *, difference: float, flips: int) -> Failure:
+    """Say what differs, where, and by how much."""
+    label = f"{compared.flips} label(s) differ (limit {flips}); " if compared.flips > flips else ""
+    message = (
+        f"The ONNX model does not answer as the original does: {label}largest difference {compared.largest:.3g} "
+        f"(limit {difference:g}) on {where}, row {compared.row}, output {compared.output}: "
+        f"original {compared.expected}, ONNX {compared.got}. "
+        "Raise spec.export.parity if that is acceptable, or train on float32 values."
+    )
+    return Failure("ParityFailed", message)

@@ -1,0 +1,251 @@
+"""``worker``: loads, converts and compares, in a process that may crash without harm.
+
+`export` starts it and reads what it leaves: ``stage`` (what it was doing),
+``failure.json``, or the four result files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import artifacts, committed, probes
+from .answers import Original, Output, Session, pair
+from .convert import Converted, convert
+from .example import read_example
+from .export import LOADING, WRITTEN
+from .failure import Failure
+from .loading import check_estimator, load_model
+from .parity import Compared, compare, refuse
+from .prepare import has_double_thresholds
+from .request import ExportRequest, Places, export_request
+from .rows import Rows
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A conversion on one wire, and how it compares."""
+
+    number: str
+    converted: Converted
+    session: Session
+    outputs: list[Output]
+    as_given: Compared
+    as_rounded: Compared
+    around: Compared
+    strings: Compared
+    at: Compared
+    """The original at float64 thresholds against the wire's rounding of them: told, not a limit of its own."""
+
+    def largest(self) -> Compared:
+        """Give the worst of what counts."""
+        return max(
+            (self.as_given, self.as_rounded, self.around, self.strings), key=lambda one: (one.flips, one.largest)
+        )
+
+    def flips(self) -> int:
+        """Count the labels that differ on rows that count."""
+        return max(self.as_given.flips, self.as_rounded.flips) + self.around.flips + self.strings.flips
+
+
+class Worker:
+    """One export."""
+
+    def __init__(self, request: ExportRequest, places: Places, model_file: Path, area: Path) -> None:
+        self.request = request
+        self.places = places
+        self.model_file = model_file
+        self.area = area
+
+    def stage(self, doing: str) -> None:
+        """Tell the other half what is being done, so that a crash has a place."""
+        (self.area / "stage").write_text(doing, encoding="utf-8")
+        if doing != WRITTEN:
+            print(f"export: {doing}", flush=True)  # noqa: T201 - the container's log
+
+    def run(self) -> None:
+        """Export.
+
+        Raises:
+            Failure: As ``docs/export.md`` lists.
+        """
+        if self.model_file.suffix.lower() == ".onnx":
+            self.stage("checking the ONNX model")
+            committed.take(self.request, self.places, self.model_file, self.area)
+            self.stage(WRITTEN)
+            return
+        self.stage(LOADING)
+        model = load_model(self.model_file)
+        check_estimator(model)
+        self.stage("reading the example")
+        rows = read_example(self.places.project / self.request.example, self.request.example, model)
+        original = Original(model)
+        self._check_answers(original, rows)
+        attempt = self._best(original, rows)
+        self._write(original, rows, attempt)
+        self.stage(WRITTEN)
+
+    def _check_answers(self, original: Original, rows: Rows) -> None:
+        try:
+            original.ask(original.main, rows)
+        except MemoryError:
+            raise
+        except Exception as error:
+            message = (
+                f"The model itself refuses {self.request.example}: {type(error).__name__}: {str(error)[:400]}. "
+                "Commit rows such as it was trained on."
+            )
+            raise Failure("ExampleUnreadable", message) from error
+
+    def _within(self, compared: Compared) -> bool:
+        return compared.within(self.request.max_absolute_difference, self.request.max_label_flips)
+
+    def _best(self, original: Original, rows: Rows) -> Attempt:
+        """Convert on the wire of float32, or of float64 where only that one keeps all thresholds."""
+        narrow = self._attempt(original, rows, "float32")
+        fine = self._within(narrow.largest())
+        if fine and self._within(narrow.at):
+            return narrow
+        if has_double_thresholds(original.model):
+            try:
+                wide = self._attempt(original, rows, "float64")
+            except Failure as failure:
+                print(f"export: not with float64 inputs: {failure.message}", flush=True)  # noqa: T201
+            else:
+                if self._within(wide.largest()):
+                    return wide
+        if fine:
+            return narrow
+        worst = narrow.largest()
+        names = {
+            id(narrow.as_given): "the example as it is",
+            id(narrow.as_rounded): "the example rounded to float32",
+            id(narrow.around): "rows around tree thresholds",
+            id(narrow.strings): "rows with missing or unseen strings",
+        }
+        raise refuse(
+            worst,
+            names.get(id(worst), "the example"),
+            difference=self.request.max_absolute_difference,
+            flips=self.request.max_label_flips,
+        )
+
+    def _attempt(self, original: Original, rows: Rows, number: str) -> Attempt:
+        self.stage(f"converting ({number})")
+        converted = convert(original.model, rows, number=number)
+        session = Session(converted.content)
+        self.stage(f"comparing ({number})")
+        rounded = rows.rounded(number)
+        outputs = pair(original, session, rounded, rows.feed(number))
+
+        def measure(asked: Rows | None, fed: Rows | None) -> Compared:
+            if asked is None or fed is None:
+                return Compared()
+            return compare(original, session, outputs, asked=asked, fed=fed.feed(number))
+
+        splits = probes.thresholds(original.model, rows)
+        around = probes.around(rounded, splits, number=number)
+        at = probes.at(rows, splits)
+        texts = probes.strings(rows, original)
+        return Attempt(
+            number=number,
+            converted=converted,
+            session=session,
+            outputs=outputs,
+            as_given=measure(rows, rows),
+            as_rounded=measure(rounded, rounded),
+            around=measure(around, around),
+            strings=measure(texts, texts),
+            at=measure(at, at),
+        )
+
+    def _write(self, original: Original, rows: Rows, attempt: Attempt) -> None:
+        self.stage("writing")
+        content = attempt.converted.content
+        answers = dict(zip(attempt.session.outputs, attempt.session.run(rows.feed(attempt.number))))  # noqa: B905
+        used = [item for item in rows.inputs(attempt.number) if item.name in attempt.session.inputs]
+        outputs = [(output, answers[output.tensor]) for output in attempt.outputs]
+        (self.area / "model.onnx").write_bytes(content)
+        columns = [name for name in rows.columns if len(used) == 1 or name in {item.name for item in used}]
+        artifacts.write_json(self.area / "signature.json", artifacts.signature(original, used, outputs, columns))
+        recorded = artifacts.examples(attempt.session, rows, attempt.outputs, number=attempt.number)
+        recorded["inputs"] = [one for one in recorded["inputs"] if one["name"] in attempt.session.inputs]
+        artifacts.write_json(self.area / "examples.json", recorded)
+        artifacts.write_json(self.area / "certificate.json", self._certificate(original, attempt, content))
+
+    def _certificate(self, original: Original, attempt: Attempt, content: bytes) -> dict[str, Any]:
+        worst = attempt.largest()
+        return {
+            "rows": attempt.as_given.rows + attempt.around.rows + attempt.strings.rows,
+            "maxAbsoluteDifference": max(
+                one.largest for one in (attempt.as_given, attempt.as_rounded, attempt.around, attempt.strings)
+            ),
+            "labelFlips": attempt.flips(),
+            "where": {"row": worst.row, "output": worst.output},
+            "limits": {
+                "maxAbsoluteDifference": self.request.max_absolute_difference,
+                "maxLabelFlips": self.request.max_label_flips,
+            },
+            "compared": {
+                "example": _fact(attempt.as_given),
+                "exampleRounded": _fact(attempt.as_rounded),
+                "aroundThresholds": _fact(attempt.around),
+                "missingAndUnseenStrings": _fact(attempt.strings),
+            },
+            "atThresholds": _fact(attempt.at),
+            "numbers": attempt.number,
+            "opset": attempt.converted.opset,
+            "irVersion": int(attempt.converted.proto.ir_version),
+            "methods": {output.name: output.method for output in attempt.outputs},
+            "estimator": type(original.model).__name__,
+            "versions": artifacts.versions(),
+            "digests": {
+                "model": artifacts.sha256(self.model_file.read_bytes()),
+                "onnx": artifacts.sha256(content),
+                "signature": artifacts.sha256((self.area / "signature.json").read_bytes()),
+            },
+        }
+
+
+def _fact(compared: Compared) -> dict[str, Any]:
+    return {"rows": compared.rows, "maxAbsoluteDifference": compared.largest, "labelFlips": compared.flips}
+
+
+def _put_tools_first(places: Places) -> None:
+    """Let imports find the tools layer before the project's own packages, and the project itself."""
+    own = [str(places.project / "src"), str(places.project)]
+    sys.path[:] = [str(places.tools), *own, *(entry for entry in sys.path if entry and entry not in own)]
+
+
+def main() -> int:
+    """Do the work that `export` asks for, and leave a sentence where that fails."""
+    area = Path(os.environ["SLIPWAY_EXPORT_AREA"])
+    places = Places.from_environment()
+    _put_tools_first(places)
+    try:
+        worker = Worker(export_request(), places, Path(os.environ["SLIPWAY_MODEL_FILE"]), area)
+        worker.run()
+    except Failure as failure:
+        return _failed(area, failure)
+    except MemoryError:
+        message = (
+            "Memory ran out while the model was exported. Raise the memory limit of Jobs or make the model smaller."
+        )
+        return _failed(area, Failure("OutOfMemory", message))
+    except Exception as error:  # noqa: BLE001 - the last resort, with the place of the bug in the log
+        traceback.print_exc()
+        doing = (area / "stage").read_text(encoding="utf-8") if (area / "stage").is_file() else "starting"
+        message = f"{type(error).__name__} while {doing}: {str(error)[:400]}"
+        return _failed(area, Failure("ConversionFailed", message))
+    return 0
+
+
+def _failed(area: Path, failure: Failure) -> int:
+    said = {"reason": failure.reason, "message": failure.message}
+    (area / "failure.json").write_text(json.dumps(said), encoding="utf-8")
+    return 1
