@@ -1,0 +1,1 @@
+"""Predicts whether a flight leaves New York more than 15 minutes late."""
