@@ -153,7 +153,7 @@ def answered(lab: Lab, before: str) -> str | None:
         answer = post(f"http://{service['spec']['clusterIP']}/predict", QUESTION, timeout=2)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None
-    right = answer["rows"][0]["label"] == 0
+    right = answer["predictions"][0]["label"] == 0
     return str(answer["model_version"]) if right and answer["model_version"] != before else None
 
 

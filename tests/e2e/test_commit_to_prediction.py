@@ -57,7 +57,7 @@ def test_a_commit_becomes_an_answer(lab: Lab, namespace: str, iris: str, settled
     answer = post(f"{address(lab, iris, namespace)}/predict", QUESTION)
 
     assert answer["model_version"] == live["content"]
-    assert answer["rows"][0]["label"] == 0
+    assert answer["predictions"][0]["label"] == 0
     assert len(live["commit"]) == 40
     assert [entry["data"]["cause"] for entry in entries] == ["SpecChange"]
     assert entries[0]["data"]["digests"]
@@ -146,12 +146,12 @@ def test_two_of_one_name_in_two_namespaces_do_not_meet(lab: Lab, namespace: str,
     try:
         lab.kube.apply(model_deployment(iris, other, spec(lab.git.url(iris))))
         settled(iris, other)
-        assert post(f"{address(lab, iris, other)}/predict", QUESTION)["rows"]
+        assert post(f"{address(lab, iris, other)}/predict", QUESTION)["predictions"]
 
         lab.kube.delete("modeldeployment", iris, other)
 
         wait_for(lambda: not lab.kube.list("pods", other), seconds=90, what="pods of the deleted one to end")
-        assert post(f"{address(lab, iris, namespace)}/predict", QUESTION)["rows"]
+        assert post(f"{address(lab, iris, namespace)}/predict", QUESTION)["predictions"]
     finally:
         lab.kube.delete("namespace", other)
 
@@ -259,7 +259,7 @@ def test_a_name_of_45_characters_serves(lab: Lab, namespace: str, settled: Settl
     lab.kube.apply(model_deployment(name, namespace, spec(lab.git.url("longest"))))
 
     settled(name, namespace)
-    assert post(f"{address(lab, name, namespace)}/predict", QUESTION)["rows"]
+    assert post(f"{address(lab, name, namespace)}/predict", QUESTION)["predictions"]
 
 
 @pytest.mark.parametrize("name", ["a" * 46, "1st", "has.dots", "Upper"])
