@@ -19,6 +19,7 @@ BASE = (
     "tzdata",  # zoneinfo
     "ca-certificates",
     "libc6",
+    "libc-bin",  # the C.UTF-8 locale, without which svn refuses names that are not ASCII
     "gcc-12-base",  # the licence of the next three
     "libgcc-s1",
     "libstdc++6",  # nearly every wheel with C++ in it
@@ -133,6 +134,15 @@ UNWANTED = (
     "etc/ca-certificates*",
     "etc/bash_completion.d",
     "etc/subversion",
+    "usr/bin/getconf",
+    "usr/bin/getent",
+    "usr/bin/iconv",
+    "usr/bin/ldd",
+    "usr/bin/locale",
+    "usr/bin/localedef",
+    "usr/bin/pldd",
+    "usr/bin/tzselect",
+    "usr/bin/zdump",
     "usr/games",
     "usr/lib/apt",
     "usr/lib/systemd",
@@ -143,7 +153,7 @@ UNWANTED = (
     "usr/lib/x86_64-linux-gnu/ossl-modules",
     "usr/lib/x86_64-linux-gnu/sasl2",
     "usr/lib/x86_64-linux-gnu/krb5",
-    "usr/sbin/update-ca-certificates",
+    "usr/sbin",
     "usr/share/applications",
     "usr/share/apport",
     "usr/share/base-files",
@@ -201,6 +211,7 @@ UNWANTED = (
     "usr/share/git-core/templates/hooks",
     # Compilers: no link-time optimiser, no profilers, no static interpreter
     "usr/bin/*gprof*",
+    "usr/bin/*gp-*",
     "usr/bin/*-lto-dump-12",
     "usr/bin/*gcov*",
     "usr/bin/x86_64-linux-gnu-dwp",

@@ -108,8 +108,14 @@ class Workshop:
                 also(tree)
             _check_libraries(name, tree, above)
 
-        made_by = tree_fingerprint(_HERE, ["debian.py", "elf.py", "recipe.py"])
-        inputs = [made_by, debian.fingerprint(packages), debian.fingerprint(above)]
+        made_by = tree_fingerprint(_HERE, ["debian.py", "elf.py"])
+        inputs = [
+            made_by,
+            recipe.UNWANTED,
+            recipe.GIT_PROGRAMS,
+            debian.fingerprint(packages),
+            debian.fingerprint(above),
+        ]
         return _Plan(name=name, prefix="", inputs=inputs, fill=fill)
 
     def _environment(self, name: str, package: str, extra: str | None = None) -> _Plan:
@@ -199,5 +205,5 @@ def _compiler_names(tree: Path) -> None:
         (programs / f"x86_64-linux-gnu-{name}").symlink_to(f"{name}-12")
 
 
-def _made_by_python() -> str:
-    return tree_fingerprint(_HERE, ["python.py", "recipe.py"])
+def _made_by_python() -> list[Any]:
+    return [tree_fingerprint(_HERE, ["python.py"]), recipe.PYTHON, recipe.UNWANTED_PYTHON]
