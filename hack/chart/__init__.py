@@ -1,0 +1,1 @@
+"""What checks the API and the chart, for `make chart-check` and for the tests."""
