@@ -1,0 +1,64 @@
+"""Carries out a plan: apply, create, delete; status and events are the caller's next step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slipway_operator.cluster.compare import is_as_wanted, marked
+from slipway_operator.cluster.protocol import Cluster
+from slipway_operator.domain import labels
+from slipway_operator.domain.errors import Blocked
+from slipway_operator.domain.reasons import Reason
+from slipway_operator.plan.observed import Manifest, Plan, Ref, ref_of
+
+
+async def carry_out(cluster: Cluster, plan: Plan, seen: Sequence[Manifest]) -> bool:
+    """Make the cluster hold what the plan says.
+
+    Args:
+        cluster: Where.
+        plan: What.
+        seen: The objects that the plan was made on.
+
+    Returns:
+        Whether anything was created: what follows from it can be planned at once.
+
+    Raises:
+        Waiting: it will pass by itself.
+        Blocked: a person must change something.
+    """
+    known = {ref_of(m): m for m in seen}
+    for manifest in plan.apply:
+        await _apply(cluster, manifest, known.get(ref_of(manifest)))
+    created = False
+    for manifest in plan.create:
+        await cluster.create(manifest)
+        # One that exists already counts too: somebody was faster, so it is time to look again.
+        created = True
+    for ref in plan.delete:
+        await cluster.delete(ref)
+    return created
+
+
+async def _apply(cluster: Cluster, manifest: Manifest, live: Mapping[str, Any] | None) -> None:
+    if live is None:
+        live = await cluster.get(ref_of(manifest))
+        if live is not None:
+            _require_ours(manifest, live)
+    if live is not None and is_as_wanted(manifest, live):
+        return
+    await cluster.apply(marked(manifest))
+
+
+def _require_ours(manifest: Manifest, live: Mapping[str, Any]) -> None:
+    """An object of that name without our label is somebody else's: it is not taken over."""
+    owner = (manifest["metadata"].get("labels") or {}).get(labels.OWNER)
+    if owner is None or (live["metadata"].get("labels") or {}).get(labels.OWNER) == owner:
+        return
+    ref: Ref = ref_of(manifest)
+    raise Blocked(
+        Reason.NAME_TAKEN,
+        f"{ref.kind} {ref.name} exists in namespace {ref.namespace} and does not belong to Slipway: "
+        "delete it, or give the ModelDeployment another name",
+    )

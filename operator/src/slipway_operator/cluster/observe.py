@@ -1,0 +1,63 @@
+"""Gathers what a planner looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, RETRAIN_JOB
+from slipway_operator.cluster.protocol import Cluster
+from slipway_operator.domain import labels
+from slipway_operator.domain.keys import Key
+from slipway_operator.domain.settings import Settings
+from slipway_operator.plan.observed import Manifest, Observed, Ref
+from slipway_operator.plan.troubles import puzzling
+
+
+async def observe_model_deployment(
+    cluster: Cluster, key: Key, settings: Settings, *, now: datetime, image_volumes: bool | None
+) -> Observed | None:
+    """Read one ModelDeployment and all that belongs to it; None: it is gone or going.
+
+    The resource is read first: what belongs to it is then at least as new, and a
+    ``now`` from before the reads never makes something look older than it is.
+    """
+    resource = await cluster.get(Ref(*MODEL_DEPLOYMENT, key.namespace, key.name))
+    if resource is None or resource["metadata"].get("deletionTimestamp"):
+        return None
+    owned = await cluster.list_owned(key.namespace, key.name)
+    jobs, pods = _of(owned, "Job"), _of(owned, "Pod")
+    uids = puzzling(jobs, pods, now)
+    events = await cluster.list_events(key.namespace, uids) if uids else ()
+    return Observed(
+        key=key,
+        now=now,
+        settings=settings,
+        resource=resource,
+        jobs=tuple(j for j in jobs if labels.STEP in (j["metadata"].get("labels") or {})),
+        pods=pods,
+        deployments=_of(owned, "Deployment"),
+        services=_of(owned, "Service"),
+        autoscalers=_of(owned, "HorizontalPodAutoscaler"),
+        budgets=_of(owned, "PodDisruptionBudget"),
+        policies=_of(owned, "NetworkPolicy"),
+        config_maps=_of(owned, "ConfigMap"),
+        entries=tuple(
+            e for e in _of(owned, "ControllerRevision") if (e["metadata"]["labels"] or {}).get(labels.LOG) == "true"
+        ),
+        events=tuple(events),
+        image_volumes=image_volumes,
+    )
+
+
+async def observe_retrain_job(cluster: Cluster, key: Key, settings: Settings, *, now: datetime) -> Observed | None:
+    """Read one RetrainJob; None: it is gone or going."""
+    resource = await cluster.get(Ref(*RETRAIN_JOB, key.namespace, key.name))
+    if resource is None or resource["metadata"].get("deletionTimestamp"):
+        return None
+    return Observed(key=key, now=now, settings=settings, resource=resource)
+
+
+def _of(owned: Sequence[Manifest], kind: str) -> tuple[Manifest, ...]:
+    found = (o for o in owned if o["kind"] == kind)
+    return tuple(sorted(found, key=lambda o: str(o["metadata"]["name"])))

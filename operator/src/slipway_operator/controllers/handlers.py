@@ -1,0 +1,77 @@
+"""kopf's handlers. They only ring: what changed is never read from an event.
+
+Event handlers put no finalizer and no annotation on anything, so that deleting and
+uninstalling never wait for the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+
+from slipway_operator.controllers.freshness import Freshness
+from slipway_operator.controllers.workers import Workers
+from slipway_operator.domain import labels
+from slipway_operator.domain.keys import Key
+
+CHILDREN: tuple[tuple[str, str, str], ...] = (
+    ("batch", "v1", "jobs"),
+    ("", "v1", "pods"),
+    ("apps", "v1", "deployments"),
+    ("apps", "v1", "controllerrevisions"),
+    ("", "v1", "services"),
+    ("autoscaling", "v2", "horizontalpodautoscalers"),
+)
+"""What rings for its owner; configuration objects beside them are corrected at the resync."""
+
+WATCH_SECONDS = 600
+"""A watch is opened anew this often, so that one that died quietly does not stay."""
+SILENCE_SECONDS = 90
+"""Without an event or a bookmark for this long, a watch counts as dead."""
+
+
+def register(
+    registry: kopf.OperatorRegistry, *, deployments: Workers[Key], retrainings: Workers[Key], freshness: Freshness
+) -> None:
+    """Tell kopf what rings for whom."""
+
+    async def ring_owner(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
+        owner = labels.get(OWNER)
+        if owner and namespace:
+            deployments.ring(Key(namespace, owner))
+
+    async def ring_deployment(namespace: str | None, name: str | None, meta: Mapping[str, Any], **_: Any) -> None:
+        if name and namespace:
+            freshness.seen(Key(namespace, name), str(meta.get("resourceVersion", "")))
+            deployments.ring(Key(namespace, name))
+
+    async def ring_retraining(namespace: str | None, name: str | None, **_: Any) -> None:
+        if name and namespace:
+            retrainings.ring(Key(namespace, name))
+
+    kopf.on.event("slipway.dev", "v1alpha1", "modeldeployments", registry=registry)(ring_deployment)
+    kopf.on.event("slipway.dev", "v1alpha1", "retrainjobs", registry=registry)(ring_retraining)
+    for group, version, plural in CHILDREN:
+        kopf.on.event(group, version, plural, labels={OWNER: kopf.PRESENT}, registry=registry)(ring_owner)
+
+
+def watching(settings: kopf.OperatorSettings) -> None:
+    """Settings of the watches: streams that end by themselves, and nothing written by kopf."""
+    settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.client_timeout = WATCH_SECONDS + 60
+    settings.watching.connect_timeout = 10
+    settings.watching.inactivity_timeout = SILENCE_SECONDS
+    settings.watching.reconnect_backoff = 1.0
+    settings.networking.request_timeout = 60
+    settings.queueing.worker_limit = 64
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    # Unused, as nothing here keeps progress or blocks a deletion; unique all the same.
+    settings.persistence.finalizer = "slipway.dev/unused"
+    for group, version, plural in CHILDREN:
+        settings.watching.label_selectors[group, version, plural] = OWNER
+
+
+OWNER = labels.OWNER

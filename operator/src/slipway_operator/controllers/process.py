@@ -1,0 +1,132 @@
+"""Puts the operator's process together, runs it, and lets it end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import kopf
+import structlog
+import yaml
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from slipway_operator.cluster.client import KubernetesCluster
+from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, Where
+from slipway_operator.controllers import web
+from slipway_operator.controllers.freshness import Freshness, keep_comparing
+from slipway_operator.controllers.handlers import register, watching
+from slipway_operator.controllers.metrics import Metrics
+from slipway_operator.controllers.nodes import ImageVolumes
+from slipway_operator.controllers.reconcile import Reconciler, Room
+from slipway_operator.controllers.workers import Workers
+from slipway_operator.domain.keys import Key
+from slipway_operator.domain.settings import Settings
+
+SETTINGS_PATH = "/etc/slipway/settings.yaml"
+SETTINGS_VARIABLE = "SLIPWAY_SETTINGS"
+PORT_VARIABLE = "SLIPWAY_HEALTH_PORT"
+CONNECTIONS = 64
+READY_SECONDS = 120.0
+
+log = structlog.get_logger()
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """The platform's settings file.
+
+    Raises:
+        OSError: it cannot be read.
+        pydantic.ValidationError: it is not what `Settings` describes.
+    """
+    chosen = path or Path(os.environ.get(SETTINGS_VARIABLE, SETTINGS_PATH))
+    return Settings.model_validate(yaml.safe_load(chosen.read_text(encoding="utf-8")))
+
+
+async def api_client() -> ApiClient:
+    """One client for all: from the pod's service account, else from the kubeconfig."""
+    configuration = Configuration()
+    try:
+        kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except kube_config.ConfigException:
+        await kube_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    configuration.connection_pool_maxsize = CONNECTIONS
+    return ApiClient(configuration)
+
+
+async def run(settings: Settings, *, port: int | None = None) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(await api_client())
+        cluster = KubernetesCluster(client)
+        volumes = ImageVolumes(cluster, settings)
+        reconciler = Reconciler(
+            Room(cluster=cluster, settings=settings, now=lambda: datetime.now(UTC), image_volumes=volumes.known)
+        )
+        metrics, freshness = Metrics(), Freshness()
+        deployments: Workers[Key] = Workers(reconciler.model_deployment, metrics, kind="ModelDeployment")
+        retrainings: Workers[Key] = Workers(reconciler.retrain_job, metrics, kind="RetrainJob")
+        registry = kopf.OperatorRegistry()
+        register(registry, deployments=deployments, retrainings=retrainings, freshness=freshness)
+        kopf_settings = kopf.OperatorSettings()
+        watching(kopf_settings)
+
+        def ring_all() -> None:
+            for key in deployments.known():
+                deployments.ring(key)
+
+        async def versions() -> Mapping[Key, str]:
+            spaces = settings.namespaces or ("",)
+            lists = [await cluster.list(Where(*MODEL_DEPLOYMENT, space)) for space in spaces]
+            return {
+                Key(m["metadata"]["namespace"], m["metadata"]["name"]): str(m["metadata"]["resourceVersion"])
+                for found in lists
+                for m in found
+            }
+
+        def is_ready() -> bool:
+            return cluster.last_answer is not None and loop.time() - cluster.last_answer < READY_SECONDS
+
+        server = await web.serve(
+            alive=freshness.is_alive,
+            ready=is_ready,
+            metrics=lambda: metrics.text(keys=len(deployments.known()), watch_age=freshness.age),
+            port=port if port is not None else int(os.environ.get(PORT_VARIABLE, web.PORT)),
+        )
+        stack.push_async_callback(server.cleanup)
+        tasks = [
+            asyncio.create_task(keep_comparing(freshness, versions, deployments.ring), name="compare"),
+            asyncio.create_task(volumes.keep_asking(ring_all), name="image volumes"),
+        ]
+        watches = asyncio.create_task(
+            kopf.operator(
+                registry=registry,
+                settings=kopf_settings,
+                standalone=True,
+                clusterwide=not settings.namespaces,
+                namespaces=settings.namespaces,
+                stop_flag=stop,
+            ),
+            name="watches",
+        )
+        log.info("started", namespaces=settings.namespaces or "all")
+        await asyncio.wait(
+            {watches, asyncio.create_task(stop.wait(), name="stop")}, return_when=asyncio.FIRST_COMPLETED
+        )
+        log.info("stopping")
+        stop.set()
+        await deployments.close()
+        await retrainings.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await watches

@@ -1,0 +1,117 @@
+"""One look at one object: observe, plan, act, tell. Never decides from an event."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from slipway_operator.cluster.act import carry_out
+from slipway_operator.cluster.client import NotFoundError
+from slipway_operator.cluster.errors import GoneError
+from slipway_operator.cluster.observe import observe_model_deployment, observe_retrain_job
+from slipway_operator.cluster.protocol import Cluster, ConflictError
+from slipway_operator.domain.errors import SlipwayError, Waiting
+from slipway_operator.domain.keys import Key
+from slipway_operator.domain.settings import Settings
+from slipway_operator.plan.model_deployment import plan_model_deployment, status_after_error
+from slipway_operator.plan.observed import Manifest, Observed, Plan
+from slipway_operator.plan.retrain_job import plan_retrain_job
+
+RESYNC_SECONDS = 300.0
+"""Everything is looked at this often even if no event came."""
+AGAIN_AT_ONCE = 0.0
+BLOCKED_SECONDS = 60.0
+"""A refusal is asked for again this often: what a person changes may be nothing that we watch."""
+ROUNDS = 5
+"""Plans in one run, where one follows from what the last one created."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a reconciler works with."""
+
+    cluster: Cluster
+    settings: Settings
+    now: Callable[[], datetime]
+    image_volumes: Callable[[], Awaitable[bool | None]]
+
+
+class Reconciler:
+    """Reconciles ModelDeployments and RetrainJobs."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    async def model_deployment(self, key: Key) -> float | None:
+        """Look at one ModelDeployment.
+
+        Returns:
+            Seconds until the next look; None: it is gone.
+
+        Raises:
+            Waiting: the caller's back-off decides when to look again.
+        """
+        for _ in range(ROUNDS):
+            seen = await observe_model_deployment(
+                self._room.cluster,
+                key,
+                self._room.settings,
+                now=self._room.now(),
+                image_volumes=await self._room.image_volumes(),
+            )
+            if seen is None:
+                return None
+            plan = plan_model_deployment(seen)
+            again = await self._carry_out(seen, plan)
+            if again is None or again > AGAIN_AT_ONCE:
+                return again
+        return 1.0
+
+    async def retrain_job(self, key: Key) -> float | None:
+        """Look at one RetrainJob; as `model_deployment`."""
+        seen = await observe_retrain_job(self._room.cluster, key, self._room.settings, now=self._room.now())
+        if seen is None:
+            return None
+        return await self._carry_out(seen, plan_retrain_job(seen))
+
+    async def _carry_out(self, seen: Observed, plan: Plan) -> float | None:
+        cluster = self._room.cluster
+        try:
+            created = await carry_out(cluster, plan, seen.objects())
+            await self._tell(seen, plan.status)
+            for event in plan.events:
+                await cluster.emit(seen.resource, event)
+        except ConflictError:
+            return AGAIN_AT_ONCE
+        except (GoneError, NotFoundError):
+            # The namespace or the object is on its way out: nothing is left to do, and nothing to complain about.
+            log.info("gone while at work")
+            return BLOCKED_SECONDS
+        except SlipwayError as error:
+            await self._tell_error(seen, error)
+            if isinstance(error, Waiting):
+                raise
+            return BLOCKED_SECONDS
+        if created and any(m["kind"] == "ControllerRevision" for m in plan.create):
+            # The entry is the decision; the Service follows it at once.
+            return AGAIN_AT_ONCE
+        return min(plan.requeue_after, RESYNC_SECONDS) if plan.requeue_after is not None else RESYNC_SECONDS
+
+    async def _tell(self, seen: Observed, status: Manifest) -> None:
+        if status != seen.status:
+            await self._room.cluster.write_status(seen.resource, status)
+            log.info("status", summary=status.get("summary"))
+
+    async def _tell_error(self, seen: Observed, error: SlipwayError) -> None:
+        log.warning("cannot carry out", reason=error.reason, message=error.message)
+        if error.reason == "ApiServerUnavailable":
+            return
+        try:
+            await self._tell(seen, status_after_error(seen, error))
+        except (SlipwayError, ConflictError, GoneError, NotFoundError) as second:
+            log.warning("status not written", error=str(second))
