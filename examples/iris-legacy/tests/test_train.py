@@ -1,27 +1,43 @@
-"""The project's own test: `python -m unittest discover tests`, in its own environment."""
+"""Tests of the project itself, with the standard library: ``python -m unittest discover tests``."""
 
+from __future__ import annotations
+
+import csv
 import json
-import os
 import sys
-import tempfile
 import unittest
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HERE = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HERE))
 
-import train
+import joblib  # noqa: E402
+import sklearn  # noqa: E402
+
+import train  # noqa: E402
 
 
-class TrainTest(unittest.TestCase):
-    def test_it_learns_the_irises(self):
-        before = os.getcwd()
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            try:
-                train.main()
-                with open("metrics.json") as metrics:
-                    self.assertGreater(json.load(metrics)["accuracy"], 0.9)
-            finally:
-                os.chdir(before)
+class Training(unittest.TestCase):
+    """What training leaves."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        train.main()
+        cls.model = joblib.load(HERE / "model.joblib")
+
+    def test_the_lock_holds_the_scikit_learn_of_2023(self) -> None:
+        self.assertEqual(sklearn.__version__, "1.3.2")
+
+    def test_it_tells_nearly_all_flowers_that_were_set_aside(self) -> None:
+        metrics = json.loads((HERE / "metrics.json").read_text(encoding="utf-8"))
+
+        self.assertGreater(metrics["accuracy"], 0.9)
+
+    def test_it_answers_the_sample_with_names_of_species(self) -> None:
+        with (HERE / "data" / "sample.csv").open(newline="", encoding="utf-8") as stream:
+            rows = [[float(cell) for cell in line] for line in list(csv.reader(stream))[1:]]
+
+        self.assertLessEqual(set(self.model.predict(rows)), {"setosa", "versicolor", "virginica"})
 
 
 if __name__ == "__main__":

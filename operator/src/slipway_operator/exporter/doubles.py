@@ -1,8 +1,9 @@
-"""Trees with float64 thresholds: what skl2onnx writes as float32 is written again as it was fitted.
+"""Trees behind a float64 wire: they compare as scikit-learn's do, to the last bit.
 
-From version 3 of ``ai.onnx.ml``, tree ensembles take thresholds as tensors of
-float64 beside float64 inputs (``nodes_values_as_tensor``); then a row falls on the
-same side in ONNX as in scikit-learn, for every float64 there is.
+HistGradientBoosting compares float64 with float64: from version 3 of
+``ai.onnx.ml`` a tree ensemble takes its thresholds as tensors of float64
+(``nodes_values_as_tensor``). All other trees cast features to float32 first: so
+does the graph, after whatever came before them was computed in float64.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _FLOATS = ("nodes_values", "nodes_hitrates", "class_weights", "target_weights", 
 def widen(onnx: Any, proto: Any, model: Any) -> None:
     """Put the float64 thresholds and leaves of HistGradientBoosting into the graph's tree ensembles, in place."""
     fitted = [_flat(part) for _, part in parts(model) if hasattr(part, "_predictors")]
+    narrow = []
     for node in proto.graph.node:
         if node.op_type not in {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}:
             continue
@@ -29,9 +31,33 @@ def widen(onnx: Any, proto: Any, model: Any) -> None:
             if np.array_equal(held, thresholds.astype("float32")) and np.array_equal(leaves, values.astype("float32")):
                 _replace(onnx, node, {"nodes_values": thresholds, weights: values})
                 break
+        else:
+            narrow.append(node)
+    _cast_before(onnx, proto, narrow)
     for used in proto.opset_import:
         if used.domain == "ai.onnx.ml":
             used.version = max(used.version, 3)
+
+
+def _cast_before(onnx: Any, proto: Any, trees: list[Any]) -> None:
+    """Let trees see float32, each distinct input cast once and right before its first use."""
+    names = {node.name for node in trees}
+    made: set[str] = set()
+    ordered = []
+    for node in proto.graph.node:
+        if node.name in names:
+            source = node.input[0]
+            if source not in made:
+                made.add(source)
+                narrow = onnx.helper.make_node(
+                    "Cast", [source], [f"{source}_float32"], to=onnx.TensorProto.FLOAT, name=f"Cast_{source}_float32"
+                )
+                ordered.append(narrow)
+            node.input[0] = f"{source}_float32"
+        ordered.append(node)
+    copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
+    del proto.graph.node[:]
+    proto.graph.node.extend(copies)
 
 
 def _flat(boosting: Any) -> tuple[Any, Any]:

@@ -43,6 +43,9 @@ def prepared(model: Any, *, number: str) -> Any:
         _refuse(path, part)
         if hasattr(part, "_predictors") and number == "float32":
             _floor_thresholds(part)
+        if hasattr(part, "tree_"):
+            # These trees cast features to float32 and compare with a float64 threshold, on either wire.
+            part.tree_.threshold[:] = floor32(part.tree_.threshold)
         categories = getattr(part, "categories_", None)
         if isinstance(categories, list):
             part.categories_ = [_with_sentinel(path, known) for known in categories]

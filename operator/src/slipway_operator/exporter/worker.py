@@ -111,7 +111,7 @@ class Worker:
         fine = self._within(narrow.largest())
         if fine and self._within(narrow.at):
             return narrow
-        if has_double_thresholds(original.model):
+        if not fine or has_double_thresholds(original.model):
             try:
                 wide = self._attempt(original, rows, "float64")
             except Failure as failure:
