@@ -24,6 +24,8 @@ from slipway_operator.builder.errors import StepFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipway") / "images"
+SOURCES = ("operator/", "model-runtime/", "cli/", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
+"""What the images are made from, as `git ls-files` names it."""
 
 
 def main() -> None:
@@ -55,8 +57,8 @@ def _build_and_push(options: argparse.Namespace) -> None:
         sys.exit("An image grew over 150 MB without a reason: make it smaller or say why in hack/images/recipe.py.")
 
 
-def _build(cache: Path, *, refresh: bool = False) -> list[publish.Made]:
-    workshop = Workshop(root=ROOT, store=Store(cache), crane=crane, refresh=refresh)
+def _build(cache: Path, *, root: Path = ROOT, refresh: bool = False) -> list[publish.Made]:
+    workshop = Workshop(root=root, store=Store(cache), crane=crane, refresh=refresh)
     layers: dict[str, Layer] = {}
     made = []
     for image in recipe.IMAGES:
@@ -71,10 +73,19 @@ def _verify() -> int:
     """Build twice, each time from an empty cache; 1 when a digest differs."""
     rounds: list[dict[str, str]] = []
     CACHE.mkdir(parents=True, exist_ok=True)
-    for number in (1, 2):
-        with tempfile.TemporaryDirectory(prefix="verify-", dir=CACHE) as scratch:
+    with tempfile.TemporaryDirectory(prefix="verify-", dir=CACHE) as scratch:
+        # A copy of the sources: somebody may go on editing between the two builds.
+        sources = Path(scratch) / "sources"
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+        )
+        for name in tracked.stdout.decode().split("\0"):
+            if name.startswith(SOURCES) and (ROOT / name).is_file():
+                (sources / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, sources / name)
+        for number in (1, 2):
             started = time.monotonic()
-            made = _build(Path(scratch))
+            made = _build(Path(scratch) / str(number), root=sources)
             rounds.append({one.image.name: one.digest for one in made})
             print(f"build {number}: {time.monotonic() - started:.0f} s", flush=True)
     different = 0
@@ -103,7 +114,7 @@ def _target(options: argparse.Namespace) -> publish.Target:
     if given := os.environ.get("SLIPWAY_REGISTRY"):
         return publish.Target(prefix=given, insecure=os.environ.get("SLIPWAY_REGISTRY_INSECURE") == "1")
     done = _hack("cluster", "registry")
-    if done.returncode != 0:
+    if done.returncode != 0 or not done.stdout.strip():
         sys.exit(f"There is no registry to push to: run `make cluster-up`, or set SLIPWAY_REGISTRY.\n{done.stderr}")
     return publish.Target(prefix=f"{done.stdout.strip()}/slipway", insecure=True)
 

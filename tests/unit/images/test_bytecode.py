@@ -30,7 +30,7 @@ def compiled(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.pyc"))}
 
 
-def test_two_folders_give_the_same_bytes(tmp_path):
+def test_two_folders_give_the_same_bytes(tmp_path: Path) -> None:
     one, two = tree(tmp_path / "one"), tree(tmp_path / "another-place")
 
     compile_tree(one, "/opt/env")
@@ -40,7 +40,7 @@ def test_two_folders_give_the_same_bytes(tmp_path):
     assert len(compiled(one)) == len(SOURCES) - 1, "the template does not compile and is left out"
 
 
-def test_the_hash_seed_of_the_process_does_not_show(tmp_path):
+def test_the_hash_seed_of_the_process_does_not_show(tmp_path: Path) -> None:
     found = set()
     for seed in ("1", "2", "3"):
         root = tree(tmp_path / seed)
@@ -54,7 +54,7 @@ def test_the_hash_seed_of_the_process_does_not_show(tmp_path):
     assert len(found) == 1
 
 
-def test_tracebacks_show_the_path_in_the_image(tmp_path):
+def test_tracebacks_show_the_path_in_the_image(tmp_path: Path) -> None:
     root = tree(tmp_path / "tree")
     compile_tree(root, "/opt/env")
 
@@ -63,7 +63,7 @@ def test_tracebacks_show_the_path_in_the_image(tmp_path):
     assert code.co_filename == "/opt/env/package/deep/two.py"
 
 
-def test_python_imports_it_without_looking_at_the_source(tmp_path):
+def test_python_imports_it_without_looking_at_the_source(tmp_path: Path) -> None:
     root = tree(tmp_path / "tree")
     compile_tree(root, "/opt/env")
     (root / "package/__init__.py").write_text("NAME = 'changed'\n")
@@ -79,7 +79,7 @@ def test_python_imports_it_without_looking_at_the_source(tmp_path):
     assert done.stdout == "x\n"
 
 
-def test_a_link_out_of_the_tree_is_left_alone(tmp_path):
+def test_a_link_out_of_the_tree_is_left_alone(tmp_path: Path) -> None:
     root, outside = tree(tmp_path / "tree"), tmp_path / "outside.py"
     outside.write_text("X = 1\n")
     (root / "package/link.py").symlink_to(outside)
@@ -89,12 +89,12 @@ def test_a_link_out_of_the_tree_is_left_alone(tmp_path):
     assert not list(root.rglob("link.*.pyc"))
 
 
-def test_an_interpreter_that_fails_is_an_error(tmp_path):
+def test_an_interpreter_that_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         compile_tree(tree(tmp_path / "tree"), "/opt/env", python="/bin/false")
 
 
-def test_a_file_that_is_no_python_is_not_compiled(tmp_path):
+def test_a_file_that_is_no_python_is_not_compiled(tmp_path: Path) -> None:
     source = tmp_path / "a.py"
     source.write_bytes(b"\xff\xfe\x00")
 

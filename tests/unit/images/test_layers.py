@@ -29,7 +29,7 @@ def tree(root: Path, *, reverse: bool = False) -> Path:
     return root
 
 
-def test_equal_files_give_equal_bytes(tmp_path):
+def test_equal_files_give_equal_bytes(tmp_path: Path) -> None:
     one = write_layer(tree(tmp_path / "one"), "opt/env", tmp_path / "1.tar.gz")
     two = write_layer(tree(tmp_path / "two", reverse=True), "/opt/env/", tmp_path / "2.tar.gz")
 
@@ -37,7 +37,7 @@ def test_equal_files_give_equal_bytes(tmp_path):
     assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()
 
 
-def test_digests_are_those_of_the_file_and_of_what_is_in_it(tmp_path):
+def test_digests_are_those_of_the_file_and_of_what_is_in_it(tmp_path: Path) -> None:
     out = tmp_path / "layer.tar.gz"
 
     found = write_layer(tree(tmp_path / "tree"), "", out)
@@ -49,7 +49,7 @@ def test_digests_are_those_of_the_file_and_of_what_is_in_it(tmp_path):
     assert (found.size, found.unpacked) == (len(packed), len(plain))
 
 
-def test_gzip_header_says_neither_name_nor_time(tmp_path):
+def test_gzip_header_says_neither_name_nor_time(tmp_path: Path) -> None:
     out = tmp_path / "layer.tar.gz"
     write_layer(tree(tmp_path / "tree"), "", out)
 
@@ -57,7 +57,7 @@ def test_gzip_header_says_neither_name_nor_time(tmp_path):
     assert layers.GZIP_HEADER[3:8] == bytes(5)
 
 
-def test_entries_are_sorted_owned_and_without_a_time(tmp_path):
+def test_entries_are_sorted_owned_and_without_a_time(tmp_path: Path) -> None:
     out = tmp_path / "layer.tar.gz"
     write_layer(tree(tmp_path / "tree"), "opt/project", out, uid=65532, gid=65532)
 
@@ -77,7 +77,7 @@ def test_entries_are_sorted_owned_and_without_a_time(tmp_path):
     assert (modes["b"], modes["b/script"], modes["b/data"], modes["b.txt"]) == ("0o755", "0o755", "0o644", "0o644")
 
 
-def test_links_stay_links(tmp_path):
+def test_links_stay_links(tmp_path: Path) -> None:
     out = tmp_path / "layer.tar.gz"
     write_layer(tree(tmp_path / "tree"), "", out)
 
@@ -88,7 +88,7 @@ def test_links_stay_links(tmp_path):
     assert (hard.islnk(), hard.linkname) == (True, "b/data")
 
 
-def test_a_link_to_a_folder_is_not_entered(tmp_path):
+def test_a_link_to_a_folder_is_not_entered(tmp_path: Path) -> None:
     root, outside = tmp_path / "tree", tmp_path / "outside"
     root.mkdir()
     outside.mkdir()
@@ -102,7 +102,7 @@ def test_a_link_to_a_folder_is_not_entered(tmp_path):
         assert archive.getnames() == ["here"]
 
 
-def test_setuid_is_dropped_and_a_shared_tmp_stays_shared(tmp_path):
+def test_setuid_is_dropped_and_a_shared_tmp_stays_shared(tmp_path: Path) -> None:
     root = tmp_path / "tree"
     (root / "tmp").mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
@@ -116,7 +116,7 @@ def test_setuid_is_dropped_and_a_shared_tmp_stays_shared(tmp_path):
         assert (archive.getmember("tmp").mode, archive.getmember("su").mode) == (0o1777, 0o755)
 
 
-def test_a_socket_is_refused_by_name(tmp_path):
+def test_a_socket_is_refused_by_name(tmp_path: Path) -> None:
     root = tmp_path / "t"
     root.mkdir()
     with socket.socket(socket.AF_UNIX) as server:
@@ -126,7 +126,7 @@ def test_a_socket_is_refused_by_name(tmp_path):
     assert not failed.value.retry
 
 
-def test_names_that_are_not_utf8_or_long_survive(tmp_path):
+def test_names_that_are_not_utf8_or_long_survive(tmp_path: Path) -> None:
     root = tmp_path / "tree"
     root.mkdir()
     names = [b"caf\xe9", "ü".encode() * 60, b"x" * 200]
@@ -145,7 +145,7 @@ def test_names_that_are_not_utf8_or_long_survive(tmp_path):
 @given(
     size=st.sampled_from([0, 1, layers.BLOCK - 1, layers.BLOCK, layers.BLOCK + 1, 3 * layers.BLOCK]), seed=st.binary()
 )
-def test_what_goes_in_comes_out(tmp_path_factory, size, seed):
+def test_what_goes_in_comes_out(tmp_path_factory: pytest.TempPathFactory, size: int, seed: bytes) -> None:
     root = tmp_path_factory.mktemp("round")
     content = (seed + b"\0") * (size // (len(seed) + 1) + 1)
     (root / "tree").mkdir()

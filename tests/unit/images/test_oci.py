@@ -14,7 +14,7 @@ def read(folder: Path, digest: str) -> bytes:
     return content
 
 
-def test_artifact(tmp_path):
+def test_artifact(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(b"onnx")
     artifact = oci.Artifact(
@@ -34,7 +34,7 @@ def test_artifact(tmp_path):
     assert json.loads((tmp_path / "one/index.json").read_text())["manifests"][0]["size"] > 0
 
 
-def test_an_image_says_what_it_runs_on_and_what_its_layers_hold(tmp_path):
+def test_an_image_says_what_it_runs_on_and_what_its_layers_hold(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/f").write_text("1")
     layer = tmp_path / "layer.tar.gz"
@@ -52,7 +52,7 @@ def test_an_image_says_what_it_runs_on_and_what_its_layers_hold(tmp_path):
     assert manifest["layers"][0]["digest"] == digests.digest
 
 
-def test_a_repeated_layer_is_stored_once(tmp_path):
+def test_a_repeated_layer_is_stored_once(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_bytes(b"1")
     blob = oci.Blob(path=file, media_type="application/x")

@@ -59,20 +59,20 @@ def seen(folder: Path) -> tuple[list[str], str | None]:
         ("", "RegistryRefused", False),
     ],
 )
-def test_reason(said, reason, retry):
+def test_reason(said: str, reason: str, retry: bool) -> None:
     failed = failure("r/a:x", f"2026/11/22 12:00:00 retrying\nError: {said}\n")
 
     assert (failed.reason, failed.retry) == (reason, retry), failed.message
     assert failed.message.startswith("r/a:x: ")
 
 
-def test_a_digest_in_an_address_is_not_read_as_a_status():
+def test_a_digest_in_an_address_is_not_read_as_a_status() -> None:
     said = f"Error: GET https://r/v2/a/manifests/sha256:{'4' * 30}503{'1' * 31}: MANIFEST_UNKNOWN: manifest unknown"
 
     assert failure("r/a", said).reason == "ImageNotFound"
 
 
-def test_a_failed_call_raises_with_the_reference(tmp_path):
+def test_a_failed_call_raises_with_the_reference(tmp_path: Path) -> None:
     crane = client(tmp_path, code=1, err="Error: MANIFEST_UNKNOWN: manifest unknown")
 
     with pytest.raises(StepFailed, match="ImageNotFound: r/a:x"):
@@ -83,16 +83,16 @@ def test_a_failed_call_raises_with_the_reference(tmp_path):
     ("code", "err", "expected"),
     [(0, "", True), (1, "Error: NAME_UNKNOWN", False)],
 )
-def test_exists(tmp_path, code, err, expected):
+def test_exists(tmp_path: Path, code: int, err: str, expected: bool) -> None:
     assert client(tmp_path, code=code, err=err).exists("r/a:x") is expected
 
 
-def test_exists_does_not_take_an_unreachable_registry_for_a_no(tmp_path):
+def test_exists_does_not_take_an_unreachable_registry_for_a_no(tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="RegistryUnavailable"):
         client(tmp_path, code=1, err="Error: connection refused").exists("r/a:x")
 
 
-def test_a_call_that_hangs_is_ended_and_can_be_tried_again(tmp_path):
+def test_a_call_that_hangs_is_ended_and_can_be_tried_again(tmp_path: Path) -> None:
     program = tmp_path / "crane"
     program.write_text(f"#!{sys.executable}\nimport signal\nsignal.pause()\n")
     program.chmod(stat.S_IRWXU)
@@ -103,7 +103,7 @@ def test_a_call_that_hangs_is_ended_and_can_be_tried_again(tmp_path):
     assert failed.value.retry
 
 
-def test_append_is_one_call_that_quotes_what_crane_would_split(tmp_path):
+def test_append_is_one_call_that_quotes_what_crane_would_split(tmp_path: Path) -> None:
     config = ImageConfig(
         entrypoint=("/bin/python", "-m", "a,b"),
         user="65532:65532",
@@ -123,24 +123,24 @@ def test_append_is_one_call_that_quotes_what_crane_would_split(tmp_path):
     ]
 
 
-def test_credentials_are_found_by_folder(tmp_path):
+def test_credentials_are_found_by_folder(tmp_path: Path) -> None:
     client(tmp_path, docker_config=tmp_path).digest("r/a:x")
 
     assert seen(tmp_path) == (["digest", "r/a:x"], str(tmp_path))
 
 
 @pytest.mark.parametrize("out", ["[]", "no json", ""])
-def test_a_manifest_that_is_no_object_is_refused(tmp_path, out):
+def test_a_manifest_that_is_no_object_is_refused(tmp_path: Path, out: str) -> None:
     with pytest.raises(StepFailed, match="RegistryRefused"):
         client(tmp_path, out=out).manifest("r/a:x")
 
 
-def test_no_digest_in_the_answer_is_refused(tmp_path):
+def test_no_digest_in_the_answer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="printed no digest"):
         client(tmp_path, out="").digest("r/a:x")
 
 
-def test_a_blob_goes_to_a_new_file_only(tmp_path):
+def test_a_blob_goes_to_a_new_file_only(tmp_path: Path) -> None:
     target = tmp_path / "blob"
 
     client(tmp_path, out="content").blob_to("r/a@" + DIGEST, target)
