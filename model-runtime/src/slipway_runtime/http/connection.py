@@ -207,6 +207,11 @@ class Connection(asyncio.Protocol):
         self._state = State.BODY
         self._since = shared.now
         self._received = self._chunks = 0
+        if not 0 < self._head_bytes <= shared.limits.header_bytes:
+            # What was read holds a body, or other requests, too: count this header by itself.
+            size = sum(map(len, headers)) + sum(map(len, headers.values()))
+            if size > shared.limits.header_bytes:
+                self._abort(header_too_large(shared.limits))
         if (refusal := refusal_of(exchange, version, shared.limits)) is not None:
             self._abort(refusal)
         if headers.get(b"expect", b"").lower() == b"100-continue" and not exchange.old:

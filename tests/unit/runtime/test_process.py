@@ -1,0 +1,165 @@
+"""The runtime as a pod runs it: a process with arguments, signals and an end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+
+import httpx
+import orjson
+import pytest
+
+INFER = orjson.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [1, 0]}]})
+PATH = "/v2/models/toy/infer"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.asynccontextmanager
+async def process(options, *more: str, port: int):
+    """Run the runtime; what is left of it ends with the block."""
+    arguments = ["--model-dir", str(options.folder), "--name", options.name, "--version", options.version]
+    arguments += ["--model-digest", options.digest, "--port", str(port), *more]
+    one = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "slipway_runtime", *arguments, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield one
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            one.kill()
+        await one.communicate()
+
+
+async def ready(port: int, *, within: float = 15.0) -> float:
+    """Wait until it is ready; gives the seconds that it took."""
+    start = time.monotonic()
+    async with httpx.AsyncClient(trust_env=False) as client:
+        while time.monotonic() < start + within:
+            with contextlib.suppress(httpx.TransportError):
+                if (await client.get(f"http://127.0.0.1:{port}/v2/health/ready")).status_code == 200:
+                    return time.monotonic() - start
+            await asyncio.sleep(0.02)
+    pytest.fail(f"not ready within {within} s")
+
+
+async def ask_until(stop: asyncio.Event, url: str, pause: float) -> tuple[int, int]:
+    """Ask over one kept-alive connection after the other; gives answers and how many said "close"."""
+    answered = closed = 0
+    async with httpx.AsyncClient(trust_env=False) as client:
+        while not stop.is_set():
+            answer = await client.post(url, content=INFER)
+            assert answer.status_code == 200
+            answered += 1
+            closed += answer.headers.get("connection") == "close"
+            await asyncio.sleep(pause)
+    return answered, closed
+
+
+async def test_sigterm_fails_no_request_and_ends_idle_connections(parts, tmp_path):
+    port = free_port()
+    async with process(parts.linear().write(tmp_path), "--drain-seconds", "1.5", port=port) as one:
+        await ready(port)
+        stop = asyncio.Event()
+        url = f"http://127.0.0.1:{port}{PATH}"
+        clients = [asyncio.create_task(ask_until(stop, url, pause)) for pause in (0, 0, 0.01, 0.05)]
+        idle, idle_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(0.4)
+
+        one.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(idle.read(), 1.0) == b""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            during = await client.post(url, content=INFER)
+            readiness = await client.get(f"http://127.0.0.1:{port}/v2/health/ready")
+        await asyncio.sleep(0.4)
+        stop.set()  # the endpoints are gone: nobody comes any more
+        counts = await asyncio.gather(*clients)
+
+        assert (during.status_code, during.headers["connection"]) == (200, "close")
+        assert readiness.status_code == 503
+        assert all(answered > 2 and closed > 0 for answered, closed in counts), counts
+        assert await asyncio.wait_for(one.wait(), 5) == 0
+        idle_writer.close()
+
+
+async def test_what_has_begun_is_answered_after_it_stopped_listening(parts, tmp_path):
+    port = free_port()
+    async with process(parts.linear().write(tmp_path), "--drain-seconds", "0.1", port=port) as one:
+        await ready(port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(INFER)}\r\n\r\n".encode()
+        writer.write(head + INFER[:10])
+        await writer.drain()
+        one.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        writer.write(INFER[10:])
+        answer = await asyncio.wait_for(reader.read(), 5)
+
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close\r\n" in answer
+        assert await asyncio.wait_for(one.wait(), 5) == 0
+        writer.close()
+
+
+async def test_a_model_that_differs_from_its_examples_never_listens(parts, tmp_path):
+    files = parts.linear()
+    files.examples["outputs"][0]["data"] = [0, 0]
+    async with process(files.write(tmp_path), port=free_port()) as one:
+        _, log = await asyncio.wait_for(one.communicate(), 15)
+
+    line = orjson.loads(log.splitlines()[-1])
+    assert one.returncode == 1
+    assert (line["level"], line["model"], line["content"]) == ("error", "toy", "c0ffee1234")
+    assert "must not be served" in line["event"]
+
+
+async def test_a_taken_port_is_said(parts, tmp_path):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with process(parts.linear().write(tmp_path), "--host", "0.0.0.0", port=port) as one:  # noqa: S104 -- as a pod does
+            _, log = await asyncio.wait_for(one.communicate(), 15)
+
+    assert one.returncode == 1
+    assert f"port {port} cannot be listened on" in orjson.loads(log.splitlines()[-1])["event"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"name": "../x"}, id="name"),
+        pytest.param({"version": "a\nb"}, id="version"),
+        pytest.param({"digest": "sha256:abc"}, id="digest"),
+    ],
+)
+async def test_names_that_could_not_be_echoed_are_refused(parts, tmp_path, change):
+    options = parts.linear().write(tmp_path)
+    values = {"folder": options.folder, "name": options.name, "version": options.version, "digest": options.digest}
+    async with process(type("Options", (), values | change), port=free_port()) as one:
+        await asyncio.wait_for(one.communicate(), 15)
+
+    assert one.returncode == 2
+
+
+async def test_memory_stays_small(parts, tmp_path):
+    port = free_port()
+    async with process(parts.linear().write(tmp_path), port=port) as one:
+        await ready(port)
+        with open(f"/proc/{one.pid}/smaps_rollup") as rollup:  # noqa: ASYNC230, PTH123 -- a file of the kernel's
+            kilobytes = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+        one.send_signal(signal.SIGINT)
+        one.send_signal(signal.SIGINT)
+
+    assert kilobytes < 90 * 1024, f"{kilobytes} kB in process {os.getpid()}'s child"
