@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import functools
 import os
@@ -42,12 +43,17 @@ def main() -> None:
         _build_and_push(options)
     except StepFailed as failed:
         sys.exit(f"{failed.reason}: {failed.message}")
+    except OSError as failed:
+        if failed.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise
+        sys.exit(f"{failed.strerror}: {failed.filename}. The images need 2 GB in {CACHE} (SLIPWAY_CACHE moves it).")
 
 
 def _build_and_push(options: argparse.Namespace) -> None:
     started = time.monotonic()
     target = _target(options)
     with _alone():
+        Store(CACHE).sweep()
         made = _build(CACHE, refresh=options.refresh)
         pushed = publish.push(made, target, crane(), _version())
         publish.write_facts(made, target, ROOT / "build")

@@ -96,6 +96,9 @@ def finish_base(tree: Path) -> None:
 
 
 def _install_mmdebstrap() -> str:
+    advice = "The images are made with Debian's tools: install mmdebstrap (apt-get install mmdebstrap), then try again."
+    if shutil.which("apt-get") is None:
+        sys.exit(advice)
     print("installing mmdebstrap", flush=True)
     done = subprocess.run(
         ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "mmdebstrap"],
@@ -105,7 +108,7 @@ def _install_mmdebstrap() -> str:
     )
     program = shutil.which("mmdebstrap")
     if program is None:
-        sys.exit(f"Install the Debian package mmdebstrap (apt-get install mmdebstrap), then try again.\n{done.stderr}")
+        sys.exit(f"{advice}\n{done.stderr}")
     return program
 
 

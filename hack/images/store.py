@@ -59,6 +59,12 @@ class Store:
         found = LayerDigests(**json.loads((place / "layer.json").read_text()))
         return Layer(name=name, key=key, path=place / "layer.tar.gz", digests=found, reused=reused)
 
+    def sweep(self) -> None:
+        """Remove what an interrupted build left; nobody else may be building."""
+        for kind in ("layers", "layouts"):
+            for path in (self.folder / kind).glob(".*"):
+                shutil.rmtree(path)
+
     def _forget_old(self, newest: Path) -> None:
         name = newest.name.rpartition("-")[0]
         others = [path for path in newest.parent.glob(f"{name}-*") if path.name.rpartition("-")[0] == name]

@@ -143,3 +143,14 @@ def test_libraries_are_read_from_programs(tmp_path: Path) -> None:
     for library in needs:
         (two / library).write_text("")
     assert elf.missing_libraries([two, one]) == {}
+
+
+def test_what_an_interrupted_build_left_is_swept(tmp_path: Path) -> None:
+    left = tmp_path / "layers" / ".x-half"
+    done = tmp_path / "layers" / "x-whole"
+    left.mkdir(parents=True)
+    done.mkdir()
+
+    Store(tmp_path).sweep()
+
+    assert (left.exists(), done.exists()) == (False, True)
