@@ -68,7 +68,7 @@ class FakeCluster:
         live = self.objects.get(ref)
         if live is None:
             self._applied[ref] = wanted
-            return copy.deepcopy(self.add(wanted))
+            return copy.deepcopy(self.add(copy.deepcopy(wanted)))
         if version is not None and version != live["metadata"]["resourceVersion"]:
             raise ConflictError(f"{ref} changed")
         before = copy.deepcopy(live)

@@ -1,0 +1,213 @@
+"""A small world for tests of the operator: a cluster in memory and a platform around it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any
+
+import pytest
+
+from slipway_operator.cluster.fake import FakeCluster
+from slipway_operator.cluster.observe import observe_model_deployment
+from slipway_operator.controllers.reconcile import Reconciler, Room
+from slipway_operator.domain.keys import Key
+from slipway_operator.domain.requests import Built, Exported, Message, Resolved, Trained
+from slipway_operator.domain.settings import Settings
+from slipway_operator.plan.model_deployment import plan_model_deployment
+from slipway_operator.plan.observed import Manifest, Observed, Plan, Ref
+
+
+def digest(*words: Any) -> str:
+    """A digest that stands for these words."""
+    return "sha256:" + hashlib.sha256(repr(words).encode()).hexdigest()
+
+
+SETTINGS = {
+    "images": {
+        "builder": f"reg.test/slipway/builder@{digest('builder')}",
+        "runtime": f"reg.test/slipway/runtime@{digest('runtime')}",
+    },
+    "interpreters": [
+        {
+            "python": "3.11",
+            "base": f"reg.test/slipway/base@{digest('base')}",
+            "tools": f"reg.test/slipway/tools@{digest('tools')}",
+        },
+    ],
+    "registry": {"prefix": "reg.test/models", "insecure": True},
+    "packageLists": [{"name": "default", "version": "2026.11", "python": "3.11", "requirements": "numpy==2.3.5\n"}],
+}
+
+SPEC: Manifest = {
+    "source": {"git": {"url": "https://git.test/airline/flight-delay.git", "ref": "v1.0.0"}},
+    "model": {
+        "train": {"command": ["python", "-m", "flight_delay.train"], "metrics": "metrics.json"},
+        "path": "model.joblib",
+        "example": "data/sample.csv",
+    },
+    "serving": {"replicas": 2},
+}
+
+
+class World:
+    """A fake cluster, a platform's settings, and someone who plays the Jobs."""
+
+    def __init__(self) -> None:
+        self.cluster = FakeCluster()
+        self.settings = Settings.model_validate(SETTINGS)
+        self.image_volumes: bool | None = True
+        self.commit = "4f2a" * 10
+        """What the repository's ref names now."""
+
+    # A person's part
+
+    def add(self, name: str = "flight-delay", namespace: str = "airline", spec: Manifest | None = None) -> Key:
+        self.cluster.add(
+            {
+                "apiVersion": "slipway.dev/v1alpha1",
+                "kind": "ModelDeployment",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": copy.deepcopy(spec or SPEC),
+            }
+        )
+        return Key(namespace, name)
+
+    def ref(self, key: Key) -> Ref:
+        return Ref("slipway.dev/v1alpha1", "ModelDeployment", key.namespace, key.name)
+
+    def edit(self, key: Key, path: str, value: Any) -> None:
+        """Set one field of the spec, by its dotted path."""
+
+        def change(live: Manifest) -> None:
+            *parents, last = path.split(".")
+            place = live["spec"]
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            if value is None:
+                place.pop(last, None)
+            else:
+                place[last] = value
+
+        self.cluster.edit(self.ref(key), change)
+
+    def annotate(self, key: Key, name: str, value: str) -> None:
+        def change(live: Manifest) -> None:
+            live["metadata"].setdefault("annotations", {})[name] = value
+
+        self.cluster.edit(self.ref(key), change)
+
+    # What there is
+
+    def status(self, key: Key) -> Manifest:
+        return self.cluster.objects[self.ref(key)].get("status") or {}
+
+    def condition(self, key: Key, kind: str) -> Manifest:
+        return next(c for c in self.status(key)["conditions"] if c["type"] == kind)
+
+    def ready(self, key: Key) -> tuple[str, str]:
+        found = self.condition(key, "Ready")
+        return found["status"], found["reason"]
+
+    def steps(self, key: Key) -> dict[str, str]:
+        return {s["name"]: s["state"] for s in self.status(key)["steps"]}
+
+    def jobs(self, step: str | None = None) -> list[Manifest]:
+        return [j for j in self.cluster.of_kind("Job") if step in {None, j["metadata"]["labels"]["slipway.dev/step"]}]
+
+    def entries(self) -> list[Manifest]:
+        return sorted(self.cluster.of_kind("ControllerRevision"), key=lambda e: e["data"]["number"])
+
+    def deployments(self) -> dict[str, int]:
+        return {
+            d["metadata"]["labels"]["slipway.dev/content"]: d["spec"]["replicas"]
+            for d in self.cluster.of_kind("Deployment")
+        }
+
+    def lane(self) -> str:
+        (service,) = self.cluster.of_kind("Service")
+        return service["spec"]["selector"]["slipway.dev/lane"]
+
+    # The operator's part
+
+    async def observe(self, key: Key) -> Observed:
+        seen = await observe_model_deployment(
+            self.cluster, key, self.settings, now=self.cluster.now, image_volumes=self.image_volumes
+        )
+        assert seen is not None
+        return seen
+
+    async def plan(self, key: Key) -> Plan:
+        return plan_model_deployment(await self.observe(key))
+
+    async def look(self, key: Key) -> float | None:
+        async def image_volumes() -> bool | None:
+            return self.image_volumes
+
+        room = Room(
+            cluster=self.cluster, settings=self.settings, now=lambda: self.cluster.now, image_volumes=image_volumes
+        )
+        return await Reconciler(room).model_deployment(key)
+
+    # The cluster's part
+
+    def answer(self, job: Manifest) -> Message:
+        """What a Job would answer: digests of what it was asked, so that equal questions have equal answers."""
+        push = job["spec"]["template"]["spec"]["containers"][0]
+        request = next(e["value"] for e in push["env"] if e["name"] == "SLIPWAY_REQUEST")
+        match job["metadata"]["labels"]["slipway.dev/step"]:
+            case "resolve":
+                return Resolved(commit=self.commit)
+            case "build":
+                made = digest("build", self.commit)
+                return Built(
+                    commit=self.commit,
+                    package=digest("package", made),
+                    lock=digest("lock"),
+                    environment=digest("environment"),
+                    image=digest("image", made),
+                    export_image=digest("export image", made),
+                )
+            case "train":
+                return Trained(
+                    artifact=digest("trained", request),
+                    model=digest("model", request),
+                    seconds=4.5,
+                    metrics={"auc": 0.7},
+                )
+            case _:
+                return Exported(
+                    image=digest("model image", request),
+                    artifact=digest("modelpack", request),
+                    onnx=digest("onnx", request),
+                    signature=digest("signature"),
+                    model=digest("model", request),
+                    rows=200,
+                    max_absolute_difference=2e-7,
+                    label_flips=0,
+                )
+
+    def unfinished(self) -> list[Manifest]:
+        return [j for j in self.jobs() if not (j.get("status") or {}).get("conditions")]
+
+    def play(self) -> None:
+        """Let every Job succeed and every pod become ready."""
+        for job in self.unfinished():
+            self.cluster.finish_job(job, self.answer(job))
+        self.cluster.settle_deployments()
+
+    async def settle(self, *keys: Key, rounds: int = 12) -> None:
+        """Look and play until nothing is written any more."""
+        for _ in range(rounds):
+            before = len(self.cluster.writes), copy.deepcopy(self.cluster.objects)
+            for key in keys:
+                await self.look(key)
+            self.play()
+            if (len(self.cluster.writes), self.cluster.objects) == before:
+                return
+        raise AssertionError(f"not settled after {rounds} rounds: {self.cluster.writes[-5:]}")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
