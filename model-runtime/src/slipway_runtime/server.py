@@ -120,7 +120,11 @@ class Server:
         _log.info("draining")
         self._ready(ready=False)
         self._shared.draining = True
-        end = perf_counter() + self._options.drain_seconds
+        # A connection's times are only as exact as the last sweep: what seems idle may have asked just now.
+        self._shared.now = now = perf_counter()
+        for connection in self._shared.connections:
+            connection.touch(now)
+        end = now + self._options.drain_seconds
         while not self._now and perf_counter() < end:
             self._close_idle(self._options.settled_seconds)
             await asyncio.sleep(_DRAIN_STEP_SECONDS)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import fcntl
+import termios
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
@@ -370,10 +372,25 @@ class Connection(asyncio.Protocol):
         elif waited > limits.body_seconds + self._received / limits.body_bytes_per_second:
             self._refuse(failure(408, "the request's body did not arrive in time"))
 
+    def touch(self, now: float) -> None:
+        """Count time from now."""
+        self._since = now
+
     def close_if_idle(self, now: float, settled: float) -> None:
         """Close if nothing has been asked for a moment (while draining)."""
-        if self._state is State.IDLE and not self._pending and now - self._since >= settled:
+        if self._state is not State.IDLE or self._pending or now - self._since < settled:
+            return
+        if not self._has_unread():
             self._transport.close()
+
+    def _has_unread(self) -> bool:
+        """Whether the kernel holds a request that the loop has not read: to close now would lose it."""
+        socket = self._transport.get_extra_info("socket")
+        try:
+            waiting = fcntl.ioctl(socket.fileno(), termios.FIONREAD, bytes(4))
+        except OSError:
+            return False
+        return any(waiting)
 
     def abort(self) -> None:
         """End at once."""
