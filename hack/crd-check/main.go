@@ -1,13 +1,18 @@
-// Command crd-check validates CustomResourceDefinitions, and objects of them, as the API server of the Kubernetes
+// Command crd-check validates a CustomResourceDefinition, and objects of it, as the API server of the Kubernetes
 // release in go.mod does on create: structural schema, defaults, and CEL rules with their cost budget.
 //
-//	crd-check CRD.yaml [OBJECT.yaml...]
+//	crd-check CRD.yaml < objects
+//
+// Standard input holds one object a line, as JSON; standard output gets one line for each: empty, or why it is refused.
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/install"
@@ -15,27 +20,28 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	apivalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/json"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
-	"sigs.k8s.io/yaml"
 )
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: crd-check CRD.yaml [OBJECT.yaml...]")
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: crd-check CRD.yaml < objects")
 		os.Exit(2)
 	}
 	definition, err := readDefinition(os.Args[1])
 	if err == nil {
-		err = checkObjects(definition, os.Args[2:])
+		err = checkObjects(definition, os.Stdin, os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Printf("%s: accepted\n", os.Args[1])
 }
 
 // readDefinition decodes, converts and defaults a CRD, and validates it as on create.
@@ -63,7 +69,7 @@ func readDefinition(path string) (*apiextensions.CustomResourceDefinition, error
 }
 
 // checkObjects applies defaults, schema and CEL rules to each object, as on create.
-func checkObjects(definition *apiextensions.CustomResourceDefinition, paths []string) error {
+func checkObjects(definition *apiextensions.CustomResourceDefinition, in io.Reader, out io.Writer) error {
 	properties := definition.Spec.Validation
 	if properties == nil {
 		properties = definition.Spec.Versions[0].Schema
@@ -77,23 +83,25 @@ func checkObjects(definition *apiextensions.CustomResourceDefinition, paths []st
 		return err
 	}
 	rules := cel.NewValidator(structural, true, celconfig.PerCallLimit)
-	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		object := map[string]any{}
+		if err := json.Unmarshal(lines.Bytes(), &object); err != nil {
 			return err
 		}
-		object := map[string]any{}
-		if err := yaml.Unmarshal(text, &object); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
 		defaulting.Default(object, structural)
+		unknown := pruning.PruneWithOptions(object, structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 		problems := apivalidation.ValidateCustomResource(nil, object, validator)
+		problems = append(problems, listtype.ValidateListSetsAndMaps(nil, structural, object)...)
 		if len(problems) == 0 {
 			problems, _ = rules.Validate(context.Background(), nil, structural, object, nil, celconfig.RuntimeCELCostBudget)
 		}
+		said := strings.Join(unknown, ", ")
 		if len(problems) > 0 {
-			return fmt.Errorf("%s: %w", path, problems.ToAggregate())
+			said = problems.ToAggregate().Error()
 		}
+		fmt.Fprintln(out, strings.ReplaceAll(said, "\n", " "))
 	}
-	return nil
+	return lines.Err()
 }

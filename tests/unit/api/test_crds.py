@@ -55,7 +55,7 @@ def is_metadata(path: str) -> bool:
     return bool(re.fullmatch(r"\w+\.metadata(\.name)?", path))
 
 
-def test_every_field_is_described_in_a_sentence():
+def test_every_field_is_described_in_a_sentence() -> None:
     bad = [
         path
         for path, node in all_nodes()
@@ -65,12 +65,12 @@ def test_every_field_is_described_in_a_sentence():
     assert bad == []
 
 
-def test_no_field_is_described_by_its_class():
+def test_no_field_is_described_by_its_class() -> None:
     """A class docstring where a field's sentence belongs says nothing about the field."""
     assert [path for path, node in all_nodes() if "Base of" in node.get("description", "")] == []
 
 
-def test_the_schema_is_structural():
+def test_the_schema_is_structural() -> None:
     allowed = {
         "type", "description", "properties", "items", "additionalProperties", "required", "enum", "default", "format",
         "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
@@ -82,7 +82,7 @@ def test_the_schema_is_structural():
         assert ("type" in node) != bool(node.get("x-kubernetes-int-or-string")), path
 
 
-def test_everything_is_bounded():
+def test_everything_is_bounded() -> None:
     """Without bounds the API server cannot know what a rule costs, and one object could fill etcd."""
     for path, node in all_nodes():
         if is_metadata(path) or path.count(".") < 2:
@@ -105,7 +105,7 @@ def rules() -> list[tuple[str, str]]:
     ]
 
 
-def test_rules_use_only_what_kubernetes_1_30_has():
+def test_rules_use_only_what_kubernetes_1_30_has() -> None:
     for path, rule in rules():
         code = re.sub(r"r?'(?:[^'\\]|\\.)*'", "''", re.sub(r"r'[^']*'", "''", rule))
         called = set(re.findall(r"([A-Za-z_]+)\(", code))
@@ -113,13 +113,13 @@ def test_rules_use_only_what_kubernetes_1_30_has():
         assert "optionalOldSelf" not in rule
 
 
-def test_every_rule_has_a_message_for_people():
+def test_every_rule_has_a_message_for_people() -> None:
     for path, node in all_nodes():
         for rule in node.get("x-kubernetes-validations", ()):
             assert len(rule["message"]) > 15, path
 
 
-def test_defaults():
+def test_defaults() -> None:
     found = {path: node["default"] for path, node in all_nodes() if "default" in node}
 
     assert not [path for path in found if ".status" in path]
@@ -131,7 +131,7 @@ def test_defaults():
 
 
 @pytest.mark.parametrize("crd", all_crds().values(), ids=lambda crd: crd["spec"]["names"]["kind"])
-def test_kubectl_finds_its_way(crd: dict[str, Any]):
+def test_kubectl_finds_its_way(crd: dict[str, Any]) -> None:
     names, version = crd["spec"]["names"], crd["spec"]["versions"][0]
 
     assert names["categories"] == ["slipway", "all"]
@@ -142,7 +142,7 @@ def test_kubectl_finds_its_way(crd: dict[str, Any]):
     assert [c for c in columns if c.get("priority") == 1]
 
 
-def test_lists_are_keyed_so_that_several_managers_can_write():
+def test_lists_are_keyed_so_that_several_managers_can_write() -> None:
     keyed = {
         path: node["x-kubernetes-list-map-keys"] for path, node in all_nodes() if "x-kubernetes-list-map-keys" in node
     }
@@ -156,19 +156,19 @@ def test_lists_are_keyed_so_that_several_managers_can_write():
     }
 
 
-def test_a_list_of_rules_adds_up():
+def test_a_list_of_rules_adds_up() -> None:
     """`example` is a relative file with a suffix: one check must not replace the others."""
     example = dict(all_nodes())["ModelDeployment.spec.model.example"]
 
     assert len(example["x-kubernetes-validations"]) == 4
 
 
-def test_what_is_committed_is_what_is_generated():
+def test_what_is_committed_is_what_is_generated() -> None:
     for path, text in generated(ROOT).items():
         assert path.read_text(encoding="utf-8") == text, f"{path.relative_to(ROOT)}: run `make crds`"
 
 
-def test_the_chart_carries_the_same_crds():
+def test_the_chart_carries_the_same_crds() -> None:
     ours, charts = ({p.name: p.read_bytes() for p in (ROOT / d).glob("*.yaml")} for d in CRD_DIRECTORIES)
 
     assert ours == charts
