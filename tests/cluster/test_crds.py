@@ -1,5 +1,6 @@
 """The CRDs on a real API server, and on the validation of the oldest release that Slipway supports."""
 
+import functools
 import json
 import subprocess
 import uuid
@@ -27,7 +28,7 @@ def kube() -> Kube:
         # Onto what the chart installed too: the schema of this tree is what is tested.
         found.run("apply", "--server-side", "--force-conflicts", "-f", str(path))
         found.run("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
-        wait_for(lambda name=name, kind=kind: _is_served(found, name, kind), seconds=30, what=f"the API of {kind}")
+        wait_for(functools.partial(_is_served, found, name, kind), seconds=30, what=f"the API of {kind}")
     return found
 
 
@@ -52,7 +53,8 @@ def dry_run(kube: Kube, namespace: str, manifest: dict[str, Any]) -> dict[str, A
         "create", "--dry-run=server", "--validate=strict", "-n", namespace, "-o", "json", "-f", "-",
         stdin=json.dumps(manifest),
     )  # fmt: skip
-    return json.loads(text)
+    made: dict[str, Any] = json.loads(text)
+    return made
 
 
 @pytest.mark.parametrize("case", list(cases()), ids=str)

@@ -11,7 +11,10 @@ from slipway_operator.api import (
     parse_duration,
 )
 
-MODELS = {"ModelDeployment": ModelDeploymentSpec, "RetrainJob": RetrainJobSpec}
+MODELS: dict[str, type[ModelDeploymentSpec | RetrainJobSpec]] = {
+    "ModelDeployment": ModelDeploymentSpec,
+    "RetrainJob": RetrainJobSpec,
+}
 
 
 @pytest.mark.parametrize("case", [c for c in cases() if c.refused is None], ids=str)
