@@ -65,9 +65,7 @@ def _metrics(node_ip: str, authority: str) -> list[dict[str, Any]]:
         "service": {"name": "metrics-server", "namespace": "kube-system"},
         "caBundle": authority,
     }
-    reader = _object(
-        "rbac.authorization.k8s.io/v1", "RoleBinding", "metrics-server-auth-reader", "kube-system"
-    )
+    reader = _object("rbac.authorization.k8s.io/v1", "RoleBinding", "metrics-server-auth-reader", "kube-system")
     reader["roleRef"] = _role_ref("Role", "extension-apiserver-authentication-reader")
     reader["subjects"] = [_user("system:metrics-server")]
     delegator = _object("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "metrics-server:auth-delegator")

@@ -18,7 +18,7 @@ class Programs:
 
     def __getitem__(self, name: str) -> str:
         """Return the path of a program."""
-        return str(self.built.get(name) or self.system[name])
+        return str(self.built.get(name) or self.system.get(name) or name)
 
 
 @dataclass(frozen=True)

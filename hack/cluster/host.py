@@ -40,7 +40,7 @@ def check_privileges(platform: str, user: int, capabilities: int) -> None:
     for bit, name in ((CAP_SYS_ADMIN, "CAP_SYS_ADMIN"), (CAP_NET_ADMIN, "CAP_NET_ADMIN")):
         if not capabilities >> bit & 1:
             raise Refused(
-                f"This root user lacks {name}, as in an unprivileged container, so it cannot mount or configure networks. "
+                f"This root user lacks {name}, as in an unprivileged container: it cannot mount or configure networks. "
                 f"Run on the machine itself or in a privileged container. {elsewhere}"
             )
 
@@ -112,7 +112,7 @@ def listener(port: int, proc: Path = Path("/proc")) -> tuple[int, str] | None:
         if not entry.name.isdigit():
             continue
         try:
-            held = {os.readlink(handle) for handle in (entry / "fd").iterdir()}
+            held = {str(handle.readlink()) for handle in (entry / "fd").iterdir()}
             if held & sockets:
                 return int(entry.name), (entry / "comm").read_text().strip()
         except OSError:

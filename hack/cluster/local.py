@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cluster import addons, api, host, leftovers, pause_image, pki, render
 from cluster.components import FOUNDATIONS, NODE_PARTS, Component, Machine, Programs, components
-from cluster.layout import NODE, Layout
+from cluster.layout import NODE, PORTS, Layout
 from cluster.processes import Records, stop
 from tools import cache, debian, gobuild, say
 from tools.catalogue import CLUSTER_PROGRAMS, GO_TOOLS
@@ -25,7 +25,16 @@ from tools.refusal import Refused
 
 TOOLS = ("kubernetes", "etcd", "containerd", "coredns", "metrics-server", "provisioner", "pause")
 READY_SECONDS = 120.0
-USERS = ("admin", "controller-manager", "scheduler", "kubelet", "kube-proxy", "coredns", "metrics-client", "provisioner")
+USERS = (
+    "admin",
+    "controller-manager",
+    "scheduler",
+    "kubelet",
+    "kube-proxy",
+    "coredns",
+    "metrics-client",
+    "provisioner",
+)
 
 
 def records(layout: Layout) -> Records:
@@ -40,12 +49,22 @@ def programs() -> Programs:
         Refused: One cannot be installed or built here.
     """
     system = debian.ensure(CLUSTER_PROGRAMS)
-    built = {}
+    built: dict[str, Path] = {}
     for name in TOOLS:
         tool = GO_TOOLS[name]
         folder = gobuild.ensure(tool)
         built |= {program: folder / program for program in (*tool.programs, *tool.links)}
     return Programs(built, system)
+
+
+def recorded_address(layout: Layout) -> str:
+    """Return the node's address of the last start; empty where there was none."""
+    return read(layout.root / "registry-prefix").decode().strip().rpartition(":")[0]
+
+
+def registry_of(address: str) -> str:
+    """Return the registry's prefix on a node of this address."""
+    return f"{address}:{PORTS.registry}"
 
 
 def up(layout: Layout) -> None:
@@ -116,9 +135,15 @@ def configure(machine: Machine) -> None:
         layout.root / "registry-prefix": f"{machine.registry}\n",
     }
     files |= {layout.etc / f"{user}.kubeconfig": render.kubeconfig(layout, user) for user in USERS}
-    certificates = {name: base64.b64encode((layout.pki / name).read_bytes()).decode() for name in ("ca.crt", "admin.crt", "admin.key")}
+    certificates = {
+        name: base64.b64encode((layout.pki / name).read_bytes()).decode()
+        for name in ("ca.crt", "admin.crt", "admin.key")
+    }
     files[layout.kubeconfig] = render.portable_kubeconfig(
-        f"https://{machine.node_ip}:6443", certificates["ca.crt"], certificates["admin.crt"], certificates["admin.key"]
+        f"https://{machine.node_ip}:{PORTS.apiserver}",
+        certificates["ca.crt"],
+        certificates["admin.crt"],
+        certificates["admin.key"],
     )
     for path, text in files.items():
         write(path, text)
@@ -180,7 +205,9 @@ def _signs(layout: Layout) -> dict[str, Callable[[], bool]]:
     return {
         "the node to be Ready": lambda: api.is_true(api.get(layout, f"/api/v1/nodes/{NODE}"), "Ready"),
         "the metrics API": lambda: api.is_true(api.get(layout, metrics), "Available"),
-        "the namespace default": lambda: api.get(layout, "/api/v1/namespaces/default/serviceaccounts/default") is not None,
+        "the namespace default": lambda: (
+            api.get(layout, "/api/v1/namespaces/default/serviceaccounts/default") is not None
+        ),
     }
 
 
@@ -210,7 +237,11 @@ def ensure_running(machine: Machine, part: Component) -> None:
     for address, port in part.ports:
         host.check_port(address, port, part.name)
     write(print_path, wanted)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("KUBE", "CONTAINERD", "ETCD_", "REGISTRY_"))}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("KUBE", "CONTAINERD", "ETCD_", "REGISTRY_"))
+    }
     environment["PATH"] = f"{Path(machine.programs['containerd']).parent}:{debian.SYSTEM_PATH}"
     own.start(part.name, part.arguments, log=layout.logs / f"{part.name}.log", environment=environment, cwd=layout.root)
 
@@ -283,7 +314,15 @@ def _apply_addons(machine: Machine) -> None:
 def stop_components(layout: Layout) -> None:
     """Stop the components, those that use others first."""
     own = records(layout)
-    names = ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "metrics-server", "provisioner")
+    names = (
+        "kubelet",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+        "coredns",
+        "metrics-server",
+        "provisioner",
+    )
     for together in (names, ("kube-apiserver",), ("containerd", "registry", "etcd")):
         running = [each for each in map(own.find, together) if each is not None]
         # The API server waits for watches that nobody will end; what it has acknowledged is in etcd.
@@ -294,7 +333,9 @@ def stop_components(layout: Layout) -> None:
 
 def last_words(log: Path) -> str:
     """Return the last line of a log that says something."""
-    lines = [line for line in log.read_text(errors="replace").splitlines()[-50:] if line.strip()] if log.exists() else []
+    lines = (
+        [line for line in log.read_text(errors="replace").splitlines()[-50:] if line.strip()] if log.exists() else []
+    )
     errors = [line for line in lines if "rror" in line or line.startswith("F")]
     return (errors or lines or ["it said nothing."])[-1][:500]
 

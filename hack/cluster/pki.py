@@ -45,7 +45,11 @@ class Leaf:
         return "\n".join(lines) + "\n"
 
 
-AUTHORITIES = {"ca": "slipway-local-ca", "front-proxy-ca": "slipway-local-front-proxy-ca", "etcd-ca": "slipway-local-etcd-ca"}
+AUTHORITIES = {
+    "ca": "slipway-local-ca",
+    "front-proxy-ca": "slipway-local-front-proxy-ca",
+    "etcd-ca": "slipway-local-etcd-ca",
+}
 
 
 def leaves(node_ip: str) -> tuple[Leaf, ...]:
@@ -58,7 +62,9 @@ def leaves(node_ip: str) -> tuple[Leaf, ...]:
             common_name="kube-apiserver",
             hosts=(*api, "localhost", "127.0.0.1", API_SERVICE_IP, node_ip),
         ),
-        Leaf(name="kubelet-server", authority="ca", common_name=f"system:node:{NODE}", hosts=(NODE, "127.0.0.1", node_ip)),
+        Leaf(
+            name="kubelet-server", authority="ca", common_name=f"system:node:{NODE}", hosts=(NODE, "127.0.0.1", node_ip)
+        ),
         Leaf(
             name="metrics-server",
             authority="ca",

@@ -75,7 +75,9 @@ class Records:
             return each
         return None
 
-    def start(self, name: str, arguments: Sequence[str], *, log: Path, environment: dict[str, str], cwd: Path) -> Running:
+    def start(
+        self, name: str, arguments: Sequence[str], *, log: Path, environment: dict[str, str], cwd: Path
+    ) -> Running:
         """Start a component in a session of its own; it outlives us."""
         rotate(log)
         with log.open("ab") as out:

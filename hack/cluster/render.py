@@ -155,7 +155,7 @@ table ip {NFT_TABLE} {{
 
 
 def containerd(layout: Layout) -> str:
-    """containerd's configuration."""
+    """Configuration of containerd."""
     cri = 'plugins."io.containerd.cri.v1'
     return f"""version = 3
 root = {_quoted(layout.root / "containerd")}
@@ -201,7 +201,7 @@ disabled_plugins = [
 
 
 def registry_hosts(prefix: str) -> str:
-    """containerd's note on the cluster's registry: plain http, at this address only."""
+    """What containerd is told of the cluster's registry: plain http, at this address only."""
     return f"""server = "http://{prefix}"
 
 [host."http://{prefix}"]

@@ -46,7 +46,7 @@ GO_TOOLS = {
             programs={"kubernetes": "."},
             stamps={
                 f"{COMPONENT_BASE}.gitVersion": f"v{KUBERNETES}",
-                f"{COMPONENT_BASE}.gitMajor": KUBERNETES.split(".")[0],
+                f"{COMPONENT_BASE}.gitMajor": KUBERNETES.split(".", maxsplit=1)[0],
                 f"{COMPONENT_BASE}.gitMinor": KUBERNETES.split(".")[1],
                 f"{COMPONENT_BASE}.gitTreeState": "clean",
             },
@@ -63,9 +63,7 @@ GO_TOOLS = {
             ),
             cold="about 8 minutes",
         ),
-        GoTool(
-            name="etcd", version="3.6.16", programs={"etcd": "go.etcd.io/etcd/server/v3"}, cold="about 40 seconds"
-        ),
+        GoTool(name="etcd", version="3.6.16", programs={"etcd": "go.etcd.io/etcd/server/v3"}, cold="about 40 seconds"),
         GoTool(
             name="containerd",
             version="2.4.2",
