@@ -18,26 +18,24 @@ def is_acceptable(identifier: bytes) -> bool:
 def sequence(clock: Callable[[], int] = time.time_ns) -> Callable[[], str]:
     """Make a source of new ids in UUID version 7 form: milliseconds, a counter, and what is random to this process.
 
-    https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-7; the counter keeps the ids of
-    one millisecond in order, and only the first 4,096 of a millisecond are told apart by it.
+    https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-7
     """
-    seed = int.from_bytes(os.urandom(8), "big")
+    random = f"{0x8000_0000_0000_0000 | int.from_bytes(os.urandom(8), 'big') >> 2:016x}"
+    tail = f"-{random[:4]}-{random[4:]}"
     counter = 0
     last = 0
+    head = ""
 
     def new() -> str:
-        nonlocal counter, last, seed
+        nonlocal counter, head, last
         now = clock() // 1_000_000
-        if now > last:
-            last, counter = now, 0
+        if now <= last and counter < 0xFFF:
+            counter += 1  # within one millisecond, or after the clock was set back
         else:
-            # Within one millisecond, or after the clock was set back.
-            counter += 1
-            if counter > 0xFFF:
-                last, counter = last + 1, 0
-        seed = (seed + 1) & 0xFFFF_FFFF_FFFF_FFFF
-        head = f"{last:012x}"
-        tail = f"{0x8000_0000_0000_0000 | seed & 0x3FFF_FFFF_FFFF_FFFF:016x}"
-        return f"{head[:8]}-{head[8:]}-7{counter:03x}-{tail[:4]}-{tail[4:]}"
+            # More than 4,096 in a millisecond borrow from the next one.
+            last, counter = max(now, last + 1), 0
+            stamp = f"{last:012x}"
+            head = f"{stamp[:8]}-{stamp[8:]}-7"
+        return f"{head}{counter:03x}{tail}"
 
     return new

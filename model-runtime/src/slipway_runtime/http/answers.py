@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import NamedTuple
 
 import orjson
 
@@ -30,8 +30,7 @@ _STATUS: dict[type[SlipwayRuntimeError], int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One answer, without what every answer has."""
 
     status: int

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -16,8 +15,7 @@ from slipway_runtime.protocol.signature import Signature, TensorSpec
 from slipway_runtime.protocol.tensors import Array, to_binary
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A body, and where its JSON ends if raw tensors follow."""
 
     body: bytes

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -14,16 +13,19 @@ from slipway_runtime.protocol.tensors import Array, from_binary, from_json, shap
 EXAMPLE = '{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 1.0]}]}'
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedOutput:
+_NOTHING = memoryview(b"")
+_FIELDS = [f"inputs[{index}]" for index in range(64)]
+"""Names of places for messages, made before they are needed: most requests need none."""
+
+
+class RequestedOutput(NamedTuple):
     """An output that the caller asks for, in JSON or as raw bytes."""
 
     name: str
     binary: bool
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """An infer request as its caller meant it; not yet compared with a model's signature."""
 
     id: str | None
@@ -66,8 +68,9 @@ def decode_infer(body: bytes, json_length: int | None = None) -> InferRequest:
     Raises:
         InvalidRequest: If anything in it is not as the protocol says.
     """
+    raw = _NOTHING
     if json_length is None:
-        document, raw = json_of(body, EXAMPLE), memoryview(b"")
+        document = json_of(body, EXAMPLE)
     elif json_length > len(body):
         raise InvalidRequest(f"Inference-Header-Content-Length is {json_length}, but the body has {len(body)} bytes")
     else:
@@ -77,7 +80,7 @@ def decode_infer(body: bytes, json_length: int | None = None) -> InferRequest:
         raise InvalidRequest(f'"inputs" must be a list of at least one tensor: {EXAMPLE}')
     inputs: dict[str, tuple[str, Array]] = {}
     for index, tensor in enumerate(tensors):
-        name, value, raw = _input(tensor, raw, f"inputs[{index}]")
+        name, value, raw = _input(tensor, raw, index)
         if name in inputs:
             raise InvalidRequest(f'inputs[{index}].name "{name}" is given twice')
         inputs[name] = value
@@ -91,8 +94,9 @@ def decode_infer(body: bytes, json_length: int | None = None) -> InferRequest:
     return InferRequest(_id(document.get("id")), inputs, _outputs(document.get("outputs"), binary), binary, parameters)
 
 
-def _input(tensor: object, raw: memoryview, field: str) -> tuple[str, tuple[str, Array], memoryview]:
+def _input(tensor: object, raw: memoryview, index: int) -> tuple[str, tuple[str, Array], memoryview]:
     """Read one input; gives what is left of the raw bytes, as binary tensors follow each other."""
+    field = _FIELDS[index] if index < len(_FIELDS) else f"inputs[{index}]"
     if type(tensor) is not dict:
         raise InvalidRequest(f"{field} must be an object with name, datatype, shape and data")
     name = tensor.get("name")

@@ -26,6 +26,12 @@ class TensorSpec:
     """Its name in the model's graph."""
     missing: str = ""
     """What a null string becomes before the model sees it."""
+    is_plain: bool = field(init=False, repr=False, compare=False)
+    """Whether any number of rows goes, and values need no look at each of them."""
+
+    def __post_init__(self) -> None:
+        plain = self.shape[:1] == (-1,) and -1 not in self.shape[1:] and not self.datatype.is_text
+        object.__setattr__(self, "is_plain", plain)
 
     @property
     def is_column(self) -> bool:
