@@ -12,7 +12,6 @@ from typing import Any
 
 from .answers import Original, Output, Session
 from .columns import MISSING
-from .foreign import has
 from .inside import last_step
 from .rows import Input, Rows
 
@@ -71,10 +70,9 @@ def signature(
     original: Original | None, inputs: list[Input], outputs: list[tuple[Output, Any]], columns: list[str]
 ) -> dict[str, Any]:
     """Describe what the model takes and gives, as the runtime reads it."""
-    classes: Any = None
+    classes = None
     if original is not None and original.task == "classification":
-        known = getattr(original.model, "classes_", None)
-        known = getattr(last_step(original.model), "classes_", None) if known is None else known
+        known: Any = getattr(original.model, "classes_", getattr(last_step(original.model), "classes_", None))
         classes = _plain(known.tolist(), outputs[0][1]) if hasattr(known, "tolist") else None
     return {
         "inputs": [_input(item) for item in inputs],
@@ -124,11 +122,3 @@ def examples(session: Session, rows: Rows, outputs: list[Output], *, number: str
         ],
         "tolerance": TOLERANCE,
     }
-
-
-def peak_mebibytes() -> float | None:
-    """Give the largest memory that this process has held, where the system tells."""
-    if not has("resource"):
-        return None
-    resource = importlib.import_module("resource")
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

@@ -65,7 +65,7 @@ def used_columns(model: Any) -> list[str]:
     used: set[str] = set()
     for _, transformer, columns in first.transformers_:
         if not (isinstance(transformer, str) and transformer == "drop"):
-            used.update(column_names(transformer, columns, names))
+            used.update(column_names(columns, names))
     return [name for name in names if name in used]
 
 
@@ -79,7 +79,7 @@ def evidence(model: Any) -> dict[str, Evidence]:
         if not names:
             continue
         for _, transformer, columns in part.transformers_:
-            picked = column_names(transformer, columns, names)
+            picked = column_names(columns, names)
             for name, said in _of_transformer(transformer, len(picked)):
                 found.setdefault(picked[name], said)
     return found

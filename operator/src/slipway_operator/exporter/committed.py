@@ -94,7 +94,7 @@ def _input(value: Any) -> Input:
     kind = value.type.tensor_type
     dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
     if kind.elem_type not in kinds or len(dims) != 2:
-        message = f"Input {value.name!r} of the ONNX model is not a matrix of numbers or strings (rows × columns)."
+        message = f"Input {value.name!r} of the ONNX model is not a matrix of numbers or strings (rows by columns)."
         raise Failure("ConversionUnsupported", message)
     datatype, name = kinds[kind.elem_type]
     return Input(value.name, datatype, (-1, int(dims[1])), name)

@@ -87,12 +87,22 @@ def _to_onnx(model: Any, inputs: list[Input], opsets: dict[str, int]) -> Any:
     }
     initial = [(item.name, made[item.datatype]([None, item.shape[1]])) for item in inputs]
     is_classifier = importlib.import_module("sklearn.base").is_classifier
-    options = {"zipmap": False} if is_classifier(model) else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return skl2onnx.convert_sklearn(
-            model, name="model", initial_types=initial, target_opset=dict(opsets), options=options
-        )
+
+    def converted(options: dict[str, bool] | None) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return skl2onnx.convert_sklearn(
+                model, name="model", initial_types=initial, target_opset=dict(opsets), options=options
+            )
+
+    if not is_classifier(model):
+        return converted(None)
+    try:
+        return converted({"zipmap": False})
+    except NameError as error:
+        if "zipmap" not in str(error):
+            raise
+        return converted(None)  # a classifier without probabilities has no such option, and needs none
 
 
 def _finished(proto: Any, inputs: list[Input], opset: int) -> Converted:
@@ -120,17 +130,23 @@ def check(content: bytes) -> None:
     onnx = importlib.import_module("onnx")
     try:
         proto = onnx.load_model_from_string(content)
-        outside = importlib.import_module("onnx.external_data_helper")
-        for tensor in outside._get_all_tensors(proto):  # noqa: SLF001 - onnx has no public way to ask
-            if outside.uses_external_data(tensor):
-                raise Failure(
-                    "ConversionFailed", f"Tensor {tensor.name!r} is outside the file. Save it within the model."
-                )
-        onnx.checker.check_model(proto, full_check=True)
-    except (Failure, MemoryError):
+        outside = _tensor_outside(proto)
+        if outside is None:
+            onnx.checker.check_model(proto, full_check=True)
+    except MemoryError:
         raise
     except Exception as error:
         raise Failure("ConversionFailed", f"The ONNX model is not valid: {str(error)[:500]}") from error
+    if outside is not None:
+        raise Failure("ConversionFailed", f"Tensor {outside!r} is outside the file. Save it within the model.")
+
+
+def _tensor_outside(proto: Any) -> str | None:
+    helper = importlib.import_module("onnx.external_data_helper")
+    for tensor in helper._get_all_tensors(proto):  # noqa: SLF001 - onnx has no public way to ask
+        if helper.uses_external_data(tensor):
+            return str(tensor.name)
+    return None
 
 
 def _cast_at_door(onnx: Any, proto: Any, name: str) -> None:

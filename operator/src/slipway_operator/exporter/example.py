@@ -67,7 +67,7 @@ def _frame_rows(path: Path, named: str, model: Any) -> Rows:
     return MatrixRows(frame.to_numpy(dtype="float64", na_value=np.nan), tuple(names), framed=True)
 
 
-def _read_frame(path: Path, named: str, texts: dict[str, type], names: list[str]) -> Any:
+def _read_frame(path: Path, named: str, texts: dict[str, type[str]], names: list[str]) -> Any:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         if not (has("pyarrow") or has("fastparquet")):

@@ -71,7 +71,7 @@ def is_column_transformer(estimator: Any) -> bool:
     return type(estimator).__name__ == "ColumnTransformer" and hasattr(estimator, "transformers_")
 
 
-def column_names(transformer: Any, columns: Any, names: list[str]) -> list[str]:
+def column_names(columns: Any, names: list[str]) -> list[str]:
     """Give the names of the columns that one part of a ColumnTransformer takes."""
     if isinstance(columns, str):
         return [columns]

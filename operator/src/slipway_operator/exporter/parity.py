@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .answers import Original, Output, Session
@@ -51,14 +51,13 @@ def _with_flips(result: Compared, output: Output, expected: Any, got: Any) -> Co
     if right.dtype.kind in "iu" and left.dtype.kind in "biuf":
         different = left.astype("float64") != right.astype("float64")
     else:
-        different = np.array([str(a) != str(b) for a, b in zip(left.tolist(), right.tolist())], dtype=bool)  # noqa: B905
+        different = left.astype(str) != right.astype(str)
     flips = int(different.sum())
     if not flips:
         return result
     row = int(np.argmax(different))
-    return Compared(
-        result.rows, result.largest, result.flips + flips, row, output.name, str(left[row]), str(right[row])
-    )
+    count = result.flips + flips
+    return replace(result, flips=count, row=row, output=output.name, expected=str(left[row]), got=str(right[row]))
 
 
 def _with_numbers(result: Compared, output: Output, expected: Any, got: Any) -> Compared:
@@ -69,53 +68,52 @@ def _with_numbers(result: Compared, output: Output, expected: Any, got: Any) -> 
         right = right[:, output.column : output.column + 1]
     if left.shape != right.shape:
         raise _other_shape(output, expected, got)
+    if not left.size:
+        return result
     with np.errstate(invalid="ignore"):
         distance = np.abs(left - right)
     # Both NaN, or both the same infinity, is the same answer; one of them alone is as wrong as can be.
     distance = np.where((left == right) | (np.isnan(left) & np.isnan(right)), 0.0, distance)
     distance = np.where(np.isnan(distance), np.inf, distance)
-    largest = float(distance.max()) if distance.size else 0.0
-    if largest <= result.largest and result.output is not None:
-        return Compared(
-            result.rows, result.largest, result.flips, result.row, result.output, result.expected, result.got
-        )
-    row, column = (
-        (int(place) for place in np.unravel_index(int(np.argmax(distance)), distance.shape))
-        if distance.size
-        else (0, 0)
-    )
-    keep = result.flips > 0 and largest < 1e-3
-    if keep:
-        return Compared(
-            result.rows,
-            max(largest, result.largest),
-            result.flips,
-            result.row,
-            result.output,
-            result.expected,
-            result.got,
-        )
+    row, column = (int(place) for place in np.unravel_index(int(np.argmax(distance)), distance.shape))
+    largest = float(distance[row, column])
+    if result.flips or (largest <= result.largest and result.output is not None):
+        # A label that flips is the better place to point at.
+        return replace(result, largest=max(largest, result.largest))
     name = output.name if left.shape[1] == 1 else f"{output.name}[{column}]"
-    return Compared(
-        result.rows, largest, result.flips, row, name, f"{left[row, column]:.9g}", f"{right[row, column]:.9g}"
-    )
+    expected_value, got_value = f"{left[row, column]:.9g}", f"{right[row, column]:.9g}"
+    return replace(result, largest=largest, row=row, output=name, expected=expected_value, got=got_value)
 
 
 def _other_shape(output: Output, expected: Any, got: Any) -> Failure:
     message = (
-        f"Output {output.name!r} has shape {tuple(got.shape)} and the original's {output.method} {tuple(expected.shape)}. "
+        f"Output {output.name!r} has shape {tuple(got.shape)}, "
+        f"and the original's {output.method} has {tuple(expected.shape)}. "
         "Models with several answers a row are not supported yet."
     )
     return Failure("ConversionUnsupported", message)
 
 
 def refuse(compared: Compared, where: str, *, difference: float, flips: int) -> Failure:
-    """Say what differs, where, and by how much."""
-    label = f"{compared.flips} label(s) differ (limit {flips}); " if compared.flips > flips else ""
+    """Say what differs, where, by how much, and what would be reachable."""
+    label = f"{compared.flips} label(s) differ (limit {flips}), " if compared.flips > flips else ""
     message = (
-        f"The ONNX model does not answer as the original does: {label}largest difference {compared.largest:.3g} "
+        f"The ONNX model does not answer as the original: {label}largest difference {compared.largest:.3g} "
         f"(limit {difference:g}) on {where}, row {compared.row}, output {compared.output}: "
-        f"original {compared.expected}, ONNX {compared.got}. "
-        "Raise spec.export.parity if that is acceptable, or train on float32 values."
+        f"original {compared.expected}, ONNX {compared.got}. {_reachable(compared)}"
     )
     return Failure("ParityFailed", message)
+
+
+def _reachable(compared: Compared) -> str:
+    try:
+        size = abs(float(compared.expected))
+    except ValueError:
+        size = 0.0
+    if not compared.flips and size > 1 and compared.largest <= 2e-5 * size:
+        wanted = f"{10 ** np.ceil(np.log10(compared.largest)):.0e}"
+        return (
+            f"Answers are float32, which holds about seven digits of {compared.expected}: "
+            f"set spec.export.parity.maxAbsoluteDifference to {wanted}, or predict a smaller unit."
+        )
+    return "Raise spec.export.parity if that is acceptable, or use another estimator."

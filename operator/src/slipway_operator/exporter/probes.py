@@ -61,7 +61,7 @@ def _direct_columns(model: Any, rows: Rows) -> list[str | None]:
     slots: dict[int, str] = {}
     for name, transformer, columns in first.transformers_:
         places = first.output_indices_.get(name, slice(0, 0))
-        picked = column_names(transformer, columns, known)
+        picked = column_names(columns, known)
         if places.stop - places.start == len(picked) and _is_identity(transformer):
             slots.update(zip(range(places.start, places.stop), picked))  # noqa: B905
     width = max((part.stop for part in first.output_indices_.values()), default=0)
@@ -92,9 +92,12 @@ def around(rows: Rows, splits: list[tuple[str, float]], *, number: str) -> Rows 
         above = np.nextafter(below.astype("float32"), np.float32(np.inf)).astype("float64")
     else:
         below, above = exact, np.nextafter(exact, np.inf)
-    return _with_values(
-        rows, [(column, value) for (column, _), pair in zip(chosen, zip(below, above)) for value in pair]
-    )
+    values = [
+        (column, value)
+        for (column, _), low, high in zip(chosen, below.tolist(), above.tolist())  # noqa: B905 - Python 3.9
+        for value in (low, high)
+    ]
+    return _with_values(rows, values)
 
 
 def at(rows: Rows, splits: list[tuple[str, float]]) -> Rows | None:

@@ -87,7 +87,7 @@ class _Stop:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> _Stop:  # noqa: PYI034 - typing.Self is newer than Python 3.9
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._handle)
         return self

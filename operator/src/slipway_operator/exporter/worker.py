@@ -48,6 +48,10 @@ class Attempt:
             (self.as_given, self.as_rounded, self.around, self.strings), key=lambda one: (one.flips, one.largest)
         )
 
+    def difference(self) -> float:
+        """Give the largest difference on rows that count."""
+        return max(one.largest for one in (self.as_given, self.as_rounded, self.around, self.strings))
+
     def flips(self) -> int:
         """Count the labels that differ on rows that count."""
         return max(self.as_given.flips, self.as_rounded.flips) + self.around.flips + self.strings.flips
@@ -107,7 +111,7 @@ class Worker:
 
     def _best(self, original: Original, rows: Rows) -> Attempt:
         """Convert on the wire of float32, or of float64 where only that one keeps all thresholds."""
-        narrow = self._attempt(original, rows, "float32")
+        best = narrow = self._attempt(original, rows, "float32")
         fine = self._within(narrow.largest())
         if fine and self._within(narrow.at):
             return narrow
@@ -119,21 +123,21 @@ class Worker:
             else:
                 if self._within(wide.largest()):
                     return wide
+                best = min(narrow, wide, key=lambda one: (one.largest().flips, one.largest().largest))
         if fine:
             return narrow
-        worst = narrow.largest()
+        raise self._refused(best)
+
+    def _refused(self, attempt: Attempt) -> Failure:
+        worst = attempt.largest()
         names = {
-            id(narrow.as_given): "the example as it is",
-            id(narrow.as_rounded): "the example rounded to float32",
-            id(narrow.around): "rows around tree thresholds",
-            id(narrow.strings): "rows with missing or unseen strings",
+            id(attempt.as_given): "the example as it is",
+            id(attempt.as_rounded): f"the example rounded to {attempt.number}",
+            id(attempt.around): "rows around tree thresholds",
+            id(attempt.strings): "rows with missing or unseen strings",
         }
-        raise refuse(
-            worst,
-            names.get(id(worst), "the example"),
-            difference=self.request.max_absolute_difference,
-            flips=self.request.max_label_flips,
-        )
+        difference, flips = self.request.max_absolute_difference, self.request.max_label_flips
+        return refuse(worst, names[id(worst)], difference=difference, flips=flips)
 
     def _attempt(self, original: Original, rows: Rows, number: str) -> Attempt:
         self.stage(f"converting ({number})")
@@ -182,9 +186,7 @@ class Worker:
         worst = attempt.largest()
         return {
             "rows": attempt.as_given.rows + attempt.around.rows + attempt.strings.rows,
-            "maxAbsoluteDifference": max(
-                one.largest for one in (attempt.as_given, attempt.as_rounded, attempt.around, attempt.strings)
-            ),
+            "maxAbsoluteDifference": attempt.difference(),
             "labelFlips": attempt.flips(),
             "where": {"row": worst.row, "output": worst.output},
             "limits": {
