@@ -51,6 +51,10 @@ def register(
         if name and namespace:
             retrainings.ring(Key(namespace, name))
 
+    async def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    kopf.on.login(registry=registry)(log_in)
     kopf.on.event("slipway.dev", "v1alpha1", "modeldeployments", registry=registry)(ring_deployment)
     kopf.on.event("slipway.dev", "v1alpha1", "retrainjobs", registry=registry)(ring_retraining)
     for group, version, plural in CHILDREN:

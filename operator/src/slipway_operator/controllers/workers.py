@@ -85,7 +85,9 @@ class Workers(Generic[K]):
     async def _look(self, key: K, backoff: float) -> tuple[float | None, float]:
         """One reconcile: the wait until the next, and the back-off after it."""
         jitter = random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
-        with structlog.contextvars.bound_contextvars(kind=self._kind, object=str(key)):
+        with structlog.contextvars.bound_contextvars(
+            kind=self._kind, namespace=getattr(key, "namespace", ""), name=getattr(key, "name", str(key))
+        ):
             try:
                 with self._metrics.reconcile(self._kind):
                     again = await self._reconcile(key)

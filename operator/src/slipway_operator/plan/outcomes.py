@@ -193,7 +193,7 @@ def _failed_message(text: str) -> Failed | None:
 def _failed_pod(pod: Manifest, *, words: StepKind, started: str | None) -> Outcome:
     status = pod.get("status") or {}
     reason, message = status.get("reason") or "", status.get("message") or ""
-    if "emptyDir" in message or "ephemeral" in message:
+    if "emptydir" in message.lower() or "ephemeral" in message:
         return Broken(
             reason=Reason.WORK_VOLUME_FULL,
             message=f"the {words.noun} needed more disk than it may use: {message}. Make the project smaller, or ask "

@@ -32,7 +32,7 @@ from slipway_operator.plan.rollout import Rollout, live_since
 from slipway_operator.plan.serving import deployment_name, selector_text
 from slipway_operator.plan.wishes import ref_of_source
 
-SUMMARY_LIMIT = 120
+SUMMARY_LIMIT = 100
 _DOING = {"Build": Reason.BUILDING, "Train": Reason.TRAINING, "Export": Reason.EXPORTING}
 
 

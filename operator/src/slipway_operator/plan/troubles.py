@@ -128,7 +128,9 @@ def refused_replicas(deployment: Mapping[str, Any]) -> Waits | None:
 def _waits_of_container(container: Mapping[str, Any], waiting: Mapping[str, Any], since: datetime) -> Waits | None:
     reason, message = waiting.get("reason", ""), waiting.get("message") or ""
     if reason in _PULL:
-        text = f"image {container.get('image')} cannot be pulled: {message or reason}"
+        # The kubelet says the same with and without "Back-off pulling image …: ErrImagePull: " in turns.
+        cause = message.rpartition("ErrImagePull: ")[2] or reason
+        text = f"image {container.get('image')} cannot be pulled: {cause}"
         return Waits(Reason.IMAGE_CANNOT_BE_PULLED, text, since)
     if reason in _CONFIG:
         text = f"container {container['name']} cannot be set up: {message or reason}"
