@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from load import Caller
 
 from lab.install import NAMESPACE, Lab
 from lab.kube import KubectlError, Manifest, condition, post, wait_for
+from lab.load import Caller
 from lab.projects import FLOWER, model_deployment, spec, write_project
 
 Settled = Callable[..., Manifest]
@@ -129,14 +130,15 @@ def test_kubectl_scale_adds_and_removes_pods_and_builds_nothing(
 
     for replicas in (3, 1):
         lab.kube.run("scale", "modeldeployment", iris, "-n", namespace, f"--replicas={replicas}")
-        wait_for(
-            lambda replicas=replicas: settled(iris, namespace)["status"]["readyReplicas"] == replicas,
-            seconds=90,
-            what=f"{replicas} ready pods",
-        )
+        wait_for(partial(_has_ready, lab, iris, namespace, replicas), seconds=90, what=f"{replicas} ready pods")
 
     assert settled(iris, namespace)["status"]["live"] == live
     assert set(jobs(lab, iris, namespace)) <= known
+
+
+def _has_ready(lab: Lab, name: str, namespace: str, replicas: int) -> bool:
+    status = (lab.kube.get("modeldeployment", name, namespace) or {}).get("status", {})
+    return bool(status.get("readyReplicas") == replicas and status.get("replicas") == replicas)
 
 
 def test_two_of_one_name_in_two_namespaces_do_not_meet(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def _append(wanted: dict[str, Any], suffix: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def faults(lab: Lab, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def faults(lab: Lab, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Apply every fault at once."""
     for fault in FAULTS:
         tree = write_project(tmp_path_factory.mktemp(fault.name), fault.files)
