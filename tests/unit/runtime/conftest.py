@@ -178,9 +178,14 @@ class Parts:
     WEIGHTS = WEIGHTS
 
 
-@pytest.fixture
-def parts() -> type[Parts]:
+@pytest.fixture(scope="session")
+def model_parts() -> type[Parts]:
     return Parts
+
+
+@pytest.fixture
+def parts(model_parts: type[Parts]) -> type[Parts]:
+    return model_parts
 
 
 @pytest.fixture

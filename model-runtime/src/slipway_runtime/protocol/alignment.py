@@ -79,7 +79,7 @@ class Aligner:
         """Take a matrix apart for a model with an input for each column."""
         ((name, (datatype, array)),) = given.items()
         count = len(self._signature.inputs)
-        if name in self._columns or array.ndim != 2:
+        if name in self._columns or array.ndim != 2 or array.shape[1] == 1:
             raise self._names_differ(given.keys(), self._columns)
         if array.shape[1] != count:
             raise InvalidRequest(
