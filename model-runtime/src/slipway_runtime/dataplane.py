@@ -26,7 +26,7 @@ from time import perf_counter
 import numpy as np
 
 from slipway_runtime.engines.base import Engine
-from slipway_runtime.errors import EngineFailed, Overloaded, SlipwayRuntimeError
+from slipway_runtime.errors import EngineFailed, Overloaded, Refused, SlipwayRuntimeError
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.protocol.alignment import Feeds
 from slipway_runtime.protocol.tensors import Array
@@ -220,7 +220,9 @@ class DataPlane:
             return self._run(batch)
         except SlipwayRuntimeError as error:
             if len(batch) == 1:
-                _log.warning("a run failed: %s", error.__cause__ or error)
+                # What a caller's values bring about is counted, not logged: a log is no place for a flood.
+                level = logging.DEBUG if isinstance(error, Refused) else logging.ERROR
+                _log.log(level, "a run failed: %s", error.__cause__ or error)
                 self._metrics.failed(type(error).__name__)
                 return [error]
         except Exception:  # noqa: BLE001 -- an engine may raise anything; the worker must live on

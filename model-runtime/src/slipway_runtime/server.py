@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from slipway_runtime.http.answers import HeadWriter
-from slipway_runtime.http.connection import Connection, Shared
+from slipway_runtime.http.connection import Connection
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.http.routes import Router
+from slipway_runtime.http.shared import Shared
 from slipway_runtime.identifiers import sequence
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model

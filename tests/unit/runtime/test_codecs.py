@@ -92,7 +92,7 @@ def test_nested_data_is_the_same_as_flat(tensor):
 
 @pytest.mark.parametrize("name", [name for name in NUMERIC if DATATYPES[name].is_integer])
 def test_integers_hold_exactly_their_range(name):
-    limits = np.iinfo(DATATYPES[name].array)
+    limits = np.iinfo(str(DATATYPES[name].array))
     ends = [int(limits.min), int(limits.max)]
 
     assert from_values(ends, DATATYPES[name], "d").tolist() == ends

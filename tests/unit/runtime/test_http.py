@@ -174,6 +174,15 @@ async def test_values_that_the_model_cannot_compute_are_the_callers(start, parts
     assert b"cannot compute an answer for these values" in raw
 
 
+async def test_a_classifier_does_not_guess_where_a_value_is_missing(client):
+    good = asyncio.create_task(client.post("/predict", json={"rows": [{"a": 1, "b": 0}]}))
+    answer = await client.post("/predict", json={"rows": [{"a": 1, "b": 0}, {"a": None, "b": 0}]})
+
+    assert answer.status_code == 422
+    assert "no answer to row 1" in answer.json()["error"]
+    assert (await good).status_code == 200
+
+
 async def test_pipelined_requests_are_answered_in_order(served):
     many = b"".join(
         post(INFER, f"X-Request-Id: {number}") if number % 3 else get("/v2", f"X-Request-Id: {number}")

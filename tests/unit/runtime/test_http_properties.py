@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from itertools import pairwise
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from slipway_runtime.dataplane import Work
 from slipway_runtime.http.answers import HeadWriter
-from slipway_runtime.http.connection import Connection, Shared
+from slipway_runtime.http.connection import Connection
 from slipway_runtime.http.routes import Router
+from slipway_runtime.http.shared import Shared
 from slipway_runtime.metrics import Metrics
 
 TENSOR = {"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [1, 0]}
@@ -27,10 +29,11 @@ REQUESTS = [
 ]
 
 
-class Wire:
+class Wire(asyncio.Transport):
     """A transport that keeps what is written."""
 
     def __init__(self):
+        super().__init__()
         self.written = b""
 
     def write(self, data):

@@ -69,6 +69,10 @@ class OnnxEngine:
         if absent := graph_inputs.keys() - {spec.tensor for spec in signature.inputs}:
             raise CannotServe(f"the model takes inputs that signature.json does not name: {', '.join(sorted(absent))}")
         self._outputs = [spec.tensor for spec in signature.outputs]
+        # A classifier that was not trained to do without a value gives NaN for chances, and a label
+        # that means nothing, where scikit-learn raises. A regression's NaN says so by itself: null.
+        classifies = signature.task == "classification"
+        self._chances = [index for index, spec in enumerate(signature.outputs) if classifies and spec.datatype.is_float]
 
     def run(self, feeds: Feeds) -> list[Array]:
         """Compute all outputs, in the signature's order.
@@ -83,6 +87,13 @@ class OnnxEngine:
             raise Refused("the model cannot compute an answer for these values") from error
         except Exception as error:
             raise EngineFailed("the model's engine failed") from error
+        for index in self._chances:
+            unknown = np.isnan(outputs[index])
+            if unknown.any():
+                row = int(np.argwhere(unknown)[0][0])
+                raise Refused(
+                    f"the model has no answer to row {row}; it cannot do without the value that is missing there"
+                )
         return [output if isinstance(output, np.ndarray) else np.asarray(output) for output in outputs]
 
 

@@ -12,18 +12,16 @@ import enum
 import fcntl
 import termios
 from collections import deque
-from collections.abc import Callable
 from time import perf_counter
 from typing import cast
 
 import httptools
 
-from slipway_runtime.http.answers import Answer, HeadWriter, failure
+from slipway_runtime.http.answers import Answer, failure
 from slipway_runtime.http.exchange import Exchange
-from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.http.refusals import body_too_large, header_too_large, malformed, refusal_of
+from slipway_runtime.http.shared import Shared
 from slipway_runtime.identifiers import is_acceptable
-from slipway_runtime.metrics import Metrics
 
 _LINGER_SECONDS = 2.0
 
@@ -35,25 +33,6 @@ class State(enum.Enum):
     HEAD = "the rest of a header"
     BODY = "the rest of a body"
     CLOSING = "the client to read the last answer"
-
-
-class Shared:
-    """What all connections of a server have in common."""
-
-    def __init__(
-        self, handle: Callable[[Exchange], None], head: HeadWriter, metrics: Metrics, new_id: Callable[[], str]
-    ) -> None:
-        self.handle = handle
-        self.head = head
-        self.metrics = metrics
-        self.new_id = new_id
-        self.limits = HttpLimits()
-        self.connections: set[Connection] = set()
-        self.buffered = 0
-        """Bytes of bodies that are still arriving."""
-        self.now = perf_counter()
-        """The time of the last sweep: exact enough for timeouts."""
-        self.draining = False
 
 
 class Connection(asyncio.Protocol):

@@ -1,0 +1,34 @@
+"""What all connections of a server have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from slipway_runtime.http.answers import HeadWriter
+from slipway_runtime.http.exchange import Exchange
+from slipway_runtime.http.limits import HttpLimits
+from slipway_runtime.metrics import Metrics
+
+if TYPE_CHECKING:
+    from slipway_runtime.http.connection import Connection
+
+
+class Shared:
+    """One server's state, seen by each of its connections."""
+
+    def __init__(
+        self, handle: Callable[[Exchange], None], head: HeadWriter, metrics: Metrics, new_id: Callable[[], str]
+    ) -> None:
+        self.handle = handle
+        self.head = head
+        self.metrics = metrics
+        self.new_id = new_id
+        self.limits = HttpLimits()
+        self.connections: set[Connection] = set()
+        self.buffered = 0
+        """Bytes of bodies that are still arriving."""
+        self.now = perf_counter()
+        """The time of the last sweep: exact enough for timeouts."""
+        self.draining = False
