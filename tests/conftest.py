@@ -211,3 +211,7 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden-update", action="store_true", help="rewrite the golden plans instead of comparing")

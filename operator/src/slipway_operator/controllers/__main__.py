@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 
 import structlog
@@ -14,7 +15,9 @@ from slipway_operator.controllers.process import load_settings, run
 
 def main() -> int:
     """Read the settings and run."""
+    level = logging.getLevelNamesMapping().get(os.environ.get("SLIPWAY_LOG_LEVEL", "INFO").upper(), logging.INFO)
     structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,

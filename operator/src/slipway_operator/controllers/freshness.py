@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
+from slipway_operator.cluster.client import NotFoundError
 from slipway_operator.domain.errors import SlipwayError
 from slipway_operator.domain.keys import Key
 
@@ -84,6 +85,10 @@ async def keep_comparing(
         freshness.tick()
         try:
             behind = freshness.compare(await list_versions())
+        except NotFoundError:
+            # Our kinds are not installed (any more): kopf looks for them only at its start, so start anew.
+            log.error("the API server does not know ModelDeployments; is the CRD installed?")  # noqa: TRY400 - no trace helps
+            continue
         except SlipwayError as error:
             log.warning("cannot list for comparison", error=str(error))
             freshness.pause()

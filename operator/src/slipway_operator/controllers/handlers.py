@@ -71,6 +71,8 @@ def watching(settings: kopf.OperatorSettings) -> None:
     settings.networking.request_timeout = 60
     settings.queueing.worker_limit = 64
     settings.posting.enabled = False
+    # Kinds and namespaces are known at the start; watching for more of them would need rights beyond our own.
+    settings.scanning.disabled = True
     settings.peering.standalone = True
     # Unused, as nothing here keeps progress or blocks a deletion; unique all the same.
     settings.persistence.finalizer = "slipway.dev/unused"

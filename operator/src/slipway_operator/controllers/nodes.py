@@ -27,6 +27,8 @@ from slipway_operator.plan.pods import container_security, pod_security
 LOOK_SECONDS = 60.0
 WAIT_SECONDS = 45.0
 """A node that has not started the pod by then cannot mount images, or is too busy to be waited for."""
+NOBODY = "nobody"
+"""Stands for the nodes where they cannot be asked."""
 RESULTS = "slipway-image-volumes"
 
 log = structlog.get_logger()
@@ -64,9 +66,10 @@ class ImageVolumes:
                 await self._ask_new_nodes()
             except (SlipwayError, ConflictError, NotFoundError, GoneError) as error:
                 log.warning("cannot ask the nodes about image volumes", error=str(error))
-                # Without the right to look, the way that works everywhere is taken.
-                self._nodes = ("unknown",)
-                self._answers["unknown"] = False
+                if isinstance(error, SlipwayError) and error.reason == "Forbidden":
+                    # Without the right to look, the way that works everywhere is taken.
+                    self._nodes = (NOBODY,)
+                    self._answers[NOBODY] = False
             if await self.known() != before:
                 log.info("image volumes", usable=await self.known())
                 changed()
@@ -78,7 +81,7 @@ class ImageVolumes:
             for n in await self._cluster.list(Where("v1", "Node", ""))
             if not (n.get("spec") or {}).get("unschedulable")
         }
-        if not self._answers:
+        if self._nodes is None:
             self._answers = await self._remembered()
         new = {i: name for i, name in nodes.items() if i not in self._answers}
         answers = await asyncio.gather(*(self._ask(name) for name in new.values()))

@@ -1,0 +1,85 @@
+"""A watch that is alive and deaf is found; a busy one is not blamed."""
+
+from __future__ import annotations
+
+import pytest
+
+from slipway_operator.controllers.freshness import BEHIND_SECONDS, LOOK_SECONDS, Freshness
+from slipway_operator.domain.keys import Key
+
+KEY = Key("airline", "flight-delay")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def freshness(clock):
+    return Freshness(clock)
+
+
+def look(freshness, clock, listed):
+    clock.now += LOOK_SECONDS
+    freshness.tick()
+    return freshness.compare(listed)
+
+
+def test_a_frozen_watch_is_found_rung_for_and_ends_the_process(freshness, clock):
+    freshness.seen(KEY, "1")
+    assert look(freshness, clock, {KEY: "2"}) == frozenset(), "it may be on its way"
+    assert look(freshness, clock, {KEY: "2"}) == {KEY}
+    assert freshness.is_alive()
+    for _ in range(int(BEHIND_SECONDS / LOOK_SECONDS)):
+        look(freshness, clock, {KEY: "2"})
+
+    assert not freshness.is_alive()
+
+
+def test_an_object_that_changes_all_the_time_is_no_sign(freshness, clock):
+    for version in range(20):
+        freshness.seen(KEY, str(version))
+        assert look(freshness, clock, {KEY: str(version + 1)}) == frozenset()
+
+    assert freshness.is_alive()
+
+
+def test_a_quiet_cluster_is_no_sign(freshness, clock):
+    freshness.seen(KEY, "1")
+    for _ in range(20):
+        look(freshness, clock, {KEY: "1"})
+
+    assert freshness.is_alive()
+    assert freshness.age == 0
+
+
+def test_a_watch_that_comes_back_is_forgiven(freshness, clock):
+    for _ in range(3):
+        look(freshness, clock, {KEY: "2"})
+    freshness.seen(KEY, "2")
+
+    assert look(freshness, clock, {KEY: "2"}) == frozenset()
+    assert freshness.age == 0
+
+
+def test_a_loop_that_stands_still_ends_the_process(freshness, clock):
+    clock.now += BEHIND_SECONDS + LOOK_SECONDS
+
+    assert not freshness.is_alive()
+
+
+def test_an_api_server_that_is_away_is_not_the_watch_s_fault(freshness, clock):
+    for _ in range(20):
+        clock.now += LOOK_SECONDS
+        freshness.tick()
+        freshness.pause()
+
+    assert freshness.is_alive()
