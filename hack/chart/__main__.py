@@ -47,7 +47,18 @@ def _environment() -> dict[str, str]:
 def main() -> int:
     """Run all checks and say how many failed."""
     good = []
-    checkov = [tool("uv"), "tool", "run", "--python", "3.11", "--from", CHECKOV, "checkov", "--framework", "kubernetes"]
+    checkov: list[str | Path] = [
+        tool("uv"),
+        "tool",
+        "run",
+        "--python",
+        "3.11",
+        "--from",
+        CHECKOV,
+        "checkov",
+        "--framework",
+        "kubernetes",
+    ]
     checkov += ["--config-file", CHART / ".checkov.yaml"]
     with tempfile.TemporaryDirectory() as folder:
         schemas = Path(folder)
