@@ -8,9 +8,11 @@ rows.
 A run is CPU bound. A short one is done on the loop's own thread, since handing it to another
 costs more than it takes (30 to 60 µs against 10 to 20 for a linear model). A long one would
 keep health checks and other requests waiting, so it goes to one worker thread, where ONNX
-Runtime computes without the interpreter's lock. Which it will be is predicted from the measured
-time of earlier runs. While the worker is busy, what arrives for it gathers and runs together
-next; short runs pass it by on the loop's thread, so that a large request starves nobody.
+Runtime computes without the interpreter's lock. Which it will be is predicted from the processor
+time of earlier runs; time on the clock would make runs look long on a busy machine, and keep
+them in the worker, where they are longer indeed. While the worker is busy, what arrives for it
+gathers and runs together next; short runs pass it by on the loop's thread, so that a large
+request starves nobody.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import numpy as np
 
@@ -92,7 +94,7 @@ class DataPlane:
         self._cost_row = 5e-6
 
     def learn(self, rows: int, seconds: float) -> None:
-        """Take the time of a run into account when the next one's is predicted."""
+        """Take the processor time of a run into account when the next one's is predicted."""
         if rows <= 4:
             self._cost_fixed += 0.1 * (seconds - self._cost_fixed)
         else:
@@ -108,9 +110,9 @@ class DataPlane:
                 self.learn(count, fastest)
 
     def _timed(self, feeds: Feeds) -> float:
-        start = perf_counter()
+        start = thread_time()
         self._engine.run(feeds)
-        return perf_counter() - start
+        return thread_time() - start
 
     def submit(self, feeds: Feeds, rows: int, done: Callable[[Outcome], None]) -> Work:
         """Queue a request for the end of this turn.
@@ -240,11 +242,10 @@ class DataPlane:
             works = [work.feeds for work in batch]
             feeds = {name: np.concatenate([given[name] for given in works]) for name in first.feeds}
             rows = sum([work.rows for work in batch])
-        start = perf_counter()
+        start, start_worked = perf_counter(), thread_time()
         outputs = self._engine.run(feeds)
-        seconds = perf_counter() - start
-        self.learn(rows, seconds)
-        self._metrics.ran(rows, seconds)
+        self.learn(rows, thread_time() - start_worked)
+        self._metrics.ran(rows, perf_counter() - start)
         if len(batch) == 1:
             return [outputs]
         if any(output.shape[:1] != (rows,) for output in outputs):
