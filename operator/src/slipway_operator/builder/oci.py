@@ -91,6 +91,26 @@ def write_image(
     return write_layout(folder, Artifact(layers=blobs, config=canonical(config), config_type=CONFIG_TYPE))
 
 
+def write_sparse_layout(folder: Path, manifest: Mapping[str, Any], config: bytes) -> str:
+    """Write a layout of an image whose layers the target repository holds already.
+
+    The layers are named and not there: a push asks the registry for each before it would
+    read one. Returns the manifest's digest.
+    """
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    config_type = str(manifest["config"]["mediaType"])
+    descriptor = _put(
+        blobs,
+        canonical({**manifest, "config": _put(blobs, config, config_type)}),
+        str(manifest.get("mediaType", MANIFEST_TYPE)),
+    )
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [descriptor]}
+    (folder / "index.json").write_bytes(canonical(index))
+    (folder / "oci-layout").write_bytes(canonical({"imageLayoutVersion": "1.0.0"}))
+    return str(descriptor["digest"])
+
+
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: one text for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

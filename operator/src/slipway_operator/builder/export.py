@@ -1,0 +1,209 @@
+"""The exported model on its way to the registry: as an image that pods mount, and as a ModelPack artifact.
+
+The exporter ran in the project's environment, with the project's code; what it says of
+itself is checked here as far as bytes can tell: digests, limits, kinds of files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway_operator.builder import images, oci, training, untrusted
+from slipway_operator.builder.errors import StepFailed
+from slipway_operator.builder.layers import write_layer
+from slipway_operator.builder.progress import readable, say, step
+from slipway_operator.builder.registry import RegistryClient
+from slipway_operator.builder.untrusted import NotThere, Taken
+from slipway_operator.builder.workplace import Workplace
+from slipway_operator.domain.requests import Exported, ExportRequest
+
+FILES: Mapping[str, str] = {
+    "model.onnx": "application/vnd.cncf.model.weight.v1.raw",
+    "signature.json": "application/vnd.cncf.model.weight.config.v1.raw",
+    "examples.json": "application/vnd.cncf.model.weight.config.v1.raw",
+    "certificate.json": "application/vnd.cncf.model.doc.v1.raw",
+}
+"""The files of an exported model, with their ModelPack media types."""
+
+_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+_CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+_FILE_PATH = "org.cncf.model.filepath"
+_JSON_BYTES = 32 << 20
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What the exporter's proof says, in the terms of the answer."""
+
+    rows: int
+    difference: float
+    flips: int
+    model: str
+    onnx: str
+
+
+def push_model(request: ExportRequest, place: Workplace) -> Exported:
+    """Push what an export left.
+
+    Raises:
+        StepFailed: ``ExportResultMissing``, ``CertificateInvalid``, ``ParityFailed``,
+            ``ModelFileTooLarge``, or the registry's.
+    """
+    repository = images.repository_of(request.registry, request.namespace, request.name)
+    registry = images.client(request.registry, place)
+    with place.scratch() as scratch:
+        tree = scratch / "model"
+        tree.mkdir()
+        taken = {name: _take(place, name, tree) for name in FILES}
+        _read(taken["signature.json"])
+        _read(taken["examples.json"])
+        certificate = read_certificate(_read(taken["certificate.json"]))
+        _judge(request, certificate, taken["model.onnx"])
+        model = _original(request, registry, repository, certificate)
+        say(
+            f"{certificate.rows} rows compared, largest difference {certificate.difference:.3g}, "
+            f"{certificate.flips} label flips"
+        )
+        name = images.short(*(taken[file].sha256 for file in FILES))
+        with step(f"pushing the model ({readable(taken['model.onnx'].size)})"), ThreadPoolExecutor(1) as beside:
+            pack = beside.submit(
+                images.push_artifact,
+                registry,
+                model_pack(request.name, taken),
+                f"{repository}:modelpack-{name}",
+                scratch / "pack",
+            )
+            image = images.push_artifact(
+                registry, model_image(tree, scratch / "layer.tar.gz"), f"{repository}:model-{name}", scratch / "image"
+            )
+            artifact = pack.result()
+    return Exported(
+        image=image,
+        artifact=artifact,
+        onnx=taken["model.onnx"].digest,
+        signature=taken["signature.json"].digest,
+        model=model,
+        rows=certificate.rows,
+        max_absolute_difference=certificate.difference,
+        label_flips=certificate.flips,
+    )
+
+
+def model_image(tree: Path, layer: Path) -> oci.Artifact:
+    """An image that holds a folder's files at its root, fit for an image volume."""
+    digests = write_layer(tree, "", layer)
+    config = {
+        "architecture": _MACHINES.get(platform.machine(), platform.machine()),
+        "os": "linux",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [digests.diff_id]},
+        "history": [{"created_by": "slipway exporter"}],
+    }
+    return oci.Artifact(
+        layers=[oci.Blob(path=layer, media_type=_LAYER_TYPE)], config=oci.canonical(config), config_type=_CONFIG_TYPE
+    )
+
+
+def model_pack(name: str, files: Mapping[str, Taken]) -> oci.Artifact:
+    """The same files as a CNCF ModelPack artifact (https://github.com/modelpack/model-spec)."""
+    config = {
+        "descriptor": {"name": name},
+        "config": {"format": "onnx"},
+        "modelfs": {"type": "layers", "diffIds": [file.digest for file in files.values()]},
+    }
+    return oci.Artifact(
+        layers=[
+            oci.Blob(path=file.path, media_type=FILES[path], annotations={_FILE_PATH: path})
+            for path, file in files.items()
+        ],
+        artifact_type="application/vnd.cncf.model.manifest.v1+json",
+        config=oci.canonical(config),
+        config_type="application/vnd.cncf.model.config.v1+json",
+    )
+
+
+def _take(place: Workplace, name: str, tree: Path) -> Taken:
+    most = place.limits.model_bytes if name == "model.onnx" else _JSON_BYTES
+    try:
+        return untrusted.take(place.work, f"model/{name}", tree / name, most=most)
+    except NotThere:
+        raise StepFailed("ExportResultMissing", f"the export left no file {name}: see its log") from None
+    except StepFailed as failed:
+        raise StepFailed("ModelFileTooLarge", failed.message) from None
+
+
+def _read(file: Taken) -> Any:
+    try:
+        return json.loads(file.path.read_bytes())
+    except (ValueError, RecursionError):
+        raise StepFailed("CertificateInvalid", f"{file.path.name} of the export is not JSON: export again") from None
+
+
+def read_certificate(found: Any) -> Certificate:
+    """Read a certificate.
+
+    Raises:
+        StepFailed: ``CertificateInvalid``.
+    """
+    try:
+        certificate = Certificate(
+            rows=_whole(found["rows"]),
+            difference=float(found["maxAbsoluteDifference"]),
+            flips=_whole(found["labelFlips"]),
+            model=str(found["digests"]["model"]),
+            onnx=str(found["digests"]["onnx"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise StepFailed(
+            "CertificateInvalid", "the export's certificate lacks what was compared: export again"
+        ) from None
+    if not math.isfinite(certificate.difference) or certificate.difference < 0:
+        raise StepFailed("CertificateInvalid", "the export's certificate gives no finite difference: export again")
+    if not all(_is_digest(text) for text in (certificate.model, certificate.onnx)):
+        raise StepFailed("CertificateInvalid", "the export's certificate names no digests: export again")
+    return certificate
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
+        raise ValueError(value)
+    return value
+
+
+def _is_digest(text: str) -> bool:
+    kind, _, digits = text.partition(":")
+    return kind == "sha256" and len(digits) == 64 and set(digits) <= set("0123456789abcdef")
+
+
+def _judge(request: ExportRequest, certificate: Certificate, onnx: Taken) -> None:
+    if certificate.onnx != onnx.digest:
+        raise StepFailed("CertificateInvalid", "the export's certificate is of another model.onnx: export again")
+    if certificate.rows < 1:
+        raise StepFailed("ParityFailed", "no row was compared: give spec.model.example some rows")
+    if certificate.difference > request.max_absolute_difference or certificate.flips > request.max_label_flips:
+        raise StepFailed(
+            "ParityFailed",
+            f"over {certificate.rows} rows the exported model differs by up to {certificate.difference:.3g} "
+            f"({request.max_absolute_difference:.3g} allowed) and in {certificate.flips} labels "
+            f"({request.max_label_flips} allowed): use another estimator or, where that is right, wider limits in "
+            "spec.export.parity",
+        )
+
+
+def _original(request: ExportRequest, registry: RegistryClient, repository: str, certificate: Certificate) -> str:
+    """Digest of the original model file; of a trained one the registry knows it, whatever the exporter says."""
+    if request.trained is None:
+        return certificate.model
+    manifest = registry.manifest(f"{repository}@{request.trained}")
+    digest = str(training.model_layer(manifest, request.trained)["digest"])
+    if digest != certificate.model:
+        raise StepFailed("CertificateInvalid", "the export's certificate is of another model file: export again")
+    return digest
