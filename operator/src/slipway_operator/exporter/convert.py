@@ -22,6 +22,7 @@ ADVICE = {
     "SplineTransformer": "use PolynomialFeatures or a tree model, or make the splines before the pipeline",
     "KBinsDiscretizer": "set encode='onehot-dense' or encode='ordinal'",
     "VotingClassifier": "set flatten_transform=False",
+    "LinearSVC": "use LogisticRegression, or SVC(kernel='linear')",
     "VotingRegressor": "convert one of its models",
     "FunctionTransformer": "do that step before the pipeline, and fit the pipeline on its result",
     "KNNImputer": "use SimpleImputer",
@@ -183,7 +184,8 @@ def _explained(model: Any, error: BaseException) -> Failure:
     path, part = culprit
     kind = type(part).__name__
     where = f"Step {path!r} ({kind})" if path else f"{kind}"
-    advice = ADVICE.get(kind, "use another estimator for that step, or do that step before the pipeline")
+    another = "use another estimator for that step, or do that step before the pipeline" if path else "use another one"
+    advice = ADVICE.get(kind, another)
     why = "" if type(error).__name__.startswith("Missing") else f" ({text[:200].splitlines()[0]})"
     return Failure("ConversionUnsupported", f"{where} cannot be converted to ONNX{why}: {advice}.")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import files
-from .failure import ENVIRONMENT, Failure, report
+from .failure import ENVIRONMENT, Failure, of_system, report
 from .request import ExportRequest, Places, export_request
 from .supervise import Journal, Outcome, Run, supervise
 
@@ -127,5 +127,8 @@ def main() -> int:
         run_export(export_request(), Places.from_environment())
     except Failure as failure:
         report(failure)
+        return 1
+    except OSError as error:
+        report(of_system(error))
         return 1
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -37,6 +38,13 @@ def encode(failure: Failure) -> str:
         cut = max(excess // 4, 8) + 1
         middle = len(text) * 2 // 5
         text = text[:middle].rstrip("… ") + " … " + text[middle + cut + 2 :].lstrip("… ")
+
+
+def of_system(error: OSError) -> Failure:
+    """Give the failure of a volume: full, or broken."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Failure("WorkVolumeFull", "The Job's volume is full. Write less, or raise jobs.workVolumeLimit.")
+    return Failure("VolumeFailed", f"The Job's volume cannot be used: {error}.", retry=True)
 
 
 def report(failure: Failure) -> None:

@@ -45,11 +45,12 @@ def take(source: Path, target: Path, *, named: str, limit: int = MODEL_LIMIT) ->
         raise
     except OSError as error:
         raise Failure("ModelFileUnsafe", f"{named} cannot be read: {error.strerror}.") from error
+    # What was opened is looked at, not the name: the name may point elsewhere a moment later.
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise Failure("ModelFileUnsafe", f"{named} is not a regular file. Write the model to a plain file.")
     with os.fdopen(descriptor, "rb") as stream:
-        # What was opened is looked at, not the name: the name may point elsewhere a moment later.
-        found = os.fstat(stream.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise Failure("ModelFileUnsafe", f"{named} is not a regular file. Write the model to a plain file.")
         if found.st_size > limit:
             message = f"{named} has {found.st_size} bytes, more than the {limit} that a model may have."
             raise Failure("ModelFileUnsafe", message)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from . import files
-from .failure import ENVIRONMENT, Failure, report
+from .failure import ENVIRONMENT, Failure, of_system, report
 from .request import VARIABLE, Places, TrainRequest, train_request
 from .supervise import Journal, Outcome, Run, supervise
 
@@ -154,5 +154,8 @@ def main() -> int:
         run_training(train_request(), Places.from_environment())
     except Failure as failure:
         report(failure)
+        return 1
+    except OSError as error:
+        report(of_system(error))
         return 1
     return 0

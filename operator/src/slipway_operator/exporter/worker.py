@@ -21,7 +21,7 @@ from .example import read_example
 from .export import LOADING, WRITTEN
 from .failure import Failure
 from .loading import check_estimator, load_model
-from .parity import Compared, compare, refuse
+from .parity import Compared, compare, compare_made_up, refuse
 from .prepare import has_double_thresholds
 from .request import ExportRequest, Places, export_request
 from .rows import Rows
@@ -110,23 +110,32 @@ class Worker:
         return compared.within(self.request.max_absolute_difference, self.request.max_label_flips)
 
     def _best(self, original: Original, rows: Rows) -> Attempt:
-        """Convert on the wire of float32, or of float64 where only that one keeps all thresholds."""
-        best = narrow = self._attempt(original, rows, "float32")
-        fine = self._within(narrow.largest())
-        if fine and self._within(narrow.at):
-            return narrow
+        """Convert on the wire of float32, or of float64 where only that one keeps every answer."""
+        best, failed = self._tried(original, rows, "float32")
+        if failed is not None and failed.reason != "ParityFailed":
+            raise failed
+        fine = best is not None and self._within(best.largest())
+        if best is not None and fine and self._within(best.at):
+            return best
         if not fine or has_double_thresholds(original.model):
-            try:
-                wide = self._attempt(original, rows, "float64")
-            except Failure as failure:
-                print(f"export: not with float64 inputs: {failure.message}", flush=True)  # noqa: T201
-            else:
-                if self._within(wide.largest()):
-                    return wide
-                best = min(narrow, wide, key=lambda one: (one.largest().flips, one.largest().largest))
-        if fine:
-            return narrow
+            wide, _ = self._tried(original, rows, "float64")
+            if wide is not None and self._within(wide.largest()):
+                return wide
+            if wide is not None and not fine:
+                both = (wide,) if best is None else (best, wide)
+                best = min(both, key=lambda one: (one.largest().flips, one.largest().largest))
+        if best is not None and fine:
+            return best
+        if best is None:
+            raise failed or Failure("ConversionFailed", "No wire was tried.")
         raise self._refused(best)
+
+    def _tried(self, original: Original, rows: Rows, number: str) -> tuple[Attempt | None, Failure | None]:
+        try:
+            return self._attempt(original, rows, number), None
+        except Failure as failure:
+            print(f"export: not with {number} inputs: {failure.message}", flush=True)  # noqa: T201
+            return None, failure
 
     def _refused(self, attempt: Attempt) -> Failure:
         worst = attempt.largest()
@@ -145,12 +154,20 @@ class Worker:
         session = Session(converted.content)
         self.stage(f"comparing ({number})")
         rounded = rows.rounded(number)
+        if not original.accepts(rounded):
+            message = (
+                f"The model refuses its own example once numbers are rounded to {number}, as they travel. "
+                "Use categories that are whole numbers or strings."
+            )
+            raise Failure("ParityFailed", message)
         outputs = pair(original, session, rounded, rows.feed(number))
 
         def measure(asked: Rows | None, fed: Rows | None) -> Compared:
             if asked is None or fed is None:
                 return Compared()
-            return compare(original, session, outputs, asked=asked, fed=fed.feed(number))
+            made_up = asked is not rows and asked is not rounded
+            measured = compare_made_up if made_up else compare
+            return measured(original, session, outputs, asked=asked, fed=fed.feed(number))
 
         splits = probes.thresholds(original.model, rows)
         around = probes.around(rounded, splits, number=number)
@@ -215,7 +232,12 @@ class Worker:
 
 
 def _fact(compared: Compared) -> dict[str, Any]:
-    return {"rows": compared.rows, "maxAbsoluteDifference": compared.largest, "labelFlips": compared.flips}
+    return {
+        "rows": compared.rows,
+        "maxAbsoluteDifference": compared.largest,
+        "labelFlips": compared.flips,
+        "ties": compared.ties,
+    }
 
 
 def _put_tools_first(places: Places) -> None:
