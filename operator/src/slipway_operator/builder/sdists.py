@@ -264,6 +264,11 @@ def build(environment: Environment) -> None:
     environment.install_built(wheels, built, names)
 
 
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    inside = not member.name.startswith("/") and ".." not in member.name.split("/")
+    return inside and (member.isfile() or member.isdir())
+
+
 def _build(package: Mapping[str, Any], root: Path, wheels: Path, environment: Environment) -> None:
     name = str(package["name"])
     tree = root / "trees" / name
@@ -274,7 +279,8 @@ def _build(package: Mapping[str, Any], root: Path, wheels: Path, environment: En
             found.extractall(tree)
     else:
         with tarfile.open(archive) as found_tar:
-            found_tar.extractall(tree, filter="data")
+            # Plain files and folders inside the tree alone. Debian's Python 3.11.2 has no extraction filters yet.
+            found_tar.extractall(tree, [member for member in found_tar if _is_plain(member)])
     inner = [path for path in tree.iterdir() if path.is_dir()]
     if len(inner) != 1:
         raise StepFailed("BuildFailed", f"the source archive of {name} has not one folder")
