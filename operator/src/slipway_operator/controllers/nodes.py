@@ -155,7 +155,7 @@ def probe_pod(settings: Settings, node: str) -> Manifest:
                 {
                     "name": "probe",
                     "image": settings.images.builder,
-                    "args": ["probe", "/model"],
+                    "args": ["probe"],
                     "securityContext": container_security(),
                     "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
                     "volumeMounts": [{"name": "image", "mountPath": "/model", "readOnly": True}],

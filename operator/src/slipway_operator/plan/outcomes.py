@@ -95,6 +95,10 @@ def read_job(
     started = (job.get("status") or {}).get("startTime")
     ended = next((c for c in conditions if c["type"] in {"Complete", "Failed"} and c["status"] == "True"), None)
 
+    late = next((c for c in conditions if c.get("reason") == "DeadlineExceeded" and c.get("status") == "True"), None)
+    if late is not None:
+        # What its containers say then is only that they were told to end.
+        return _timed_out(words, started=started, finished=late.get("lastTransitionTime"))
     if pod is not None:
         spoken = _spoken(pod, words=words, started=started)
         if spoken is not None:
@@ -216,8 +220,6 @@ def _failed_pod(pod: Manifest, *, words: StepKind, started: str | None) -> Outco
 def _failed_job(job: Manifest, *, words: StepKind, started: str | None) -> Outcome:
     failed = find_condition(job["status"]["conditions"], "Failed") or {}
     finished = failed.get("lastTransitionTime")
-    if failed.get("reason") == "DeadlineExceeded":
-        return _timed_out(words, started=started, finished=finished)
     return Broken(
         reason=Reason.POD_LOST,
         message=f"the pod of the {words.noun} is gone before it could answer",
