@@ -89,9 +89,11 @@ demo-clean: $(SYNCED) ## Remove what the demo made; the cluster stays.
 
 ON_CLUSTER := $(RUN) pytest -q --durations=10 -p no:cacheprovider
 
-.PHONY: install test-cluster e2e test bench-pipeline
+.PHONY: install chart-check test-cluster e2e test bench-pipeline
 install: $(SYNCED) ## Install this tree's chart and images on the cluster that runs.
 	@PYTHONPATH=hack $(RUN) python -c 'from lab.install import install, open_lab; install(open_lab())'
+chart-check: $(SYNCED) ## Check the chart with helm lint, kubeconform, kube-score and checkov.
+	@PYTHONPATH=hack $(RUN) python -m chart
 test-cluster: $(SYNCED) ## Run the tests that need a real API server or cluster.
 	@$(ON_CLUSTER) tests/cluster
 e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
