@@ -7,7 +7,7 @@ for as long as the node and its kubelet stay what they are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -25,6 +25,7 @@ from slipway_operator.plan.observed import Manifest, Ref
 from slipway_operator.plan.pods import container_security, pod_security
 
 LOOK_SECONDS = 60.0
+ASK_AGAIN_SECONDS = 3600.0
 WAIT_SECONDS = 45.0
 """A node that has not started the pod by then cannot mount images, or is too busy to be waited for."""
 NOBODY = "nobody"
@@ -42,6 +43,7 @@ class ImageVolumes:
         self._settings = settings
         self._answers: dict[str, bool] = {}
         self._nodes: tuple[str, ...] | None = None
+        self._asked = 0.0
 
     async def known(self) -> bool | None:
         """Whether every node can; None: not known yet."""
@@ -83,6 +85,11 @@ class ImageVolumes:
         }
         if self._nodes is None:
             self._answers = await self._remembered()
+        now = asyncio.get_running_loop().time()
+        if now - self._asked > ASK_AGAIN_SECONDS:
+            # A node that could not may have been busy, or was given what it lacked.
+            self._answers = {i: a for i, a in self._answers.items() if a}
+            self._asked = now
         new = {i: name for i, name in nodes.items() if i not in self._answers}
         answers = await asyncio.gather(*(self._ask(name) for name in new.values()))
         for identity, answer in zip(new, answers, strict=True):
@@ -90,7 +97,7 @@ class ImageVolumes:
                 self._answers[identity] = answer
         self._nodes = tuple(nodes)
         if new:
-            await self._remember({i: a for i, a in self._answers.items() if i in nodes})
+            await self._remember([i for i, a in self._answers.items() if a and i in nodes])
 
     async def _ask(self, node: str) -> bool | None:
         """Run the pod on a node; None: no answer could be had."""
@@ -117,7 +124,7 @@ class ImageVolumes:
         found = await self._cluster.get(Ref("v1", "ConfigMap", self._settings.operator_namespace, RESULTS))
         return {n: text == "true" for n, text in ((found or {}).get("data") or {}).items()}
 
-    async def _remember(self, answers: Mapping[str, bool]) -> None:
+    async def _remember(self, able: Sequence[str]) -> None:
         body: Manifest = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -126,7 +133,7 @@ class ImageVolumes:
                 "namespace": self._settings.operator_namespace,
                 "labels": {labels.MANAGED_BY: labels.FIELD_MANAGER},
             },
-            "data": {identity: str(answer).lower() for identity, answer in answers.items()},
+            "data": dict.fromkeys(able, "true"),
         }
         await self._cluster.apply(marked(body))
 

@@ -100,11 +100,11 @@ class Way:
         return short_of([step, *self.seen.key, self.registry.prefix, *inputs])
 
     def token(self, *limits: Any) -> str:
-        """What makes a step that failed worth another try: a new retry, other limits, another Secret."""
+        """What makes a step that failed worth another try: a retry asked for, other limits or Secrets, a newer Slipway."""
         retry = self.seen.annotations.get(RETRY, "")
         settings = self.seen.settings
         secrets = [source_secret(self.spec), settings.registry.secret_name, settings.index.secret_name]
-        return short_of([retry, secrets, settings.jobs.model_dump(mode="json"), *limits])
+        return short_of([retry, secrets, settings.images.builder, settings.jobs.model_dump(mode="json"), *limits])
 
 
 def resolve_spec(way: Way) -> JobSpec:
