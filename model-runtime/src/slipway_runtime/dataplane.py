@@ -58,7 +58,11 @@ class Work:
     def __init__(self, feeds: Feeds, rows: int, done: Callable[[Outcome], None]) -> None:
         self.feeds = feeds
         self.rows = rows
-        self.key = tuple([array.shape[1:] for array in feeds.values()])
+        if len(feeds) == 1:
+            (array,) = feeds.values()
+            self.key = array.shape[1:]
+        else:
+            self.key = tuple([array.shape[1:] for array in feeds.values()])
         self.done: Callable[[Outcome], None] | None = done
 
     def cancel(self) -> None:

@@ -53,4 +53,5 @@ class Exchange:
     def finish(self, answer: Answer) -> None:
         """Give the answer; it is written when those before it are."""
         self.answer = answer
+        self.work = None  # it refers back to this exchange: only the collector could free the two
         self.carrier.deliver()

@@ -30,6 +30,7 @@ class Aligner:
     def __init__(self, signature: Signature, *, max_rows: int) -> None:
         self._signature = signature
         self._max_rows = max_rows
+        self._only = signature.inputs[0] if len(signature.inputs) == 1 else None
         self._matrix = signature.matrix
         self._columns = signature.column_specs if signature.takes_columns else {}
 
@@ -40,7 +41,10 @@ class Aligner:
             InvalidRequest: If an input is missing, unknown, or not what the model takes.
             TooLarge: If there are more rows than the runtime takes at once.
         """
-        signature = self._signature
+        signature, only = self._signature, self._only
+        if only is not None and len(given) == 1 and (value := given.get(only.name)) is not None:
+            array = _fitted(only, *value)
+            return {only.tensor: array}, self._allowed(array.shape[0])
         if given.keys() == signature.input_named.keys():
             feeds = {spec.tensor: _fitted(spec, *given[spec.name]) for spec in signature.inputs}
         elif self._matrix is not None and not signature.input_named.keys() & given.keys():
@@ -55,7 +59,9 @@ class Aligner:
         counts = {array.shape[0] for array in feeds.values()}
         if len(counts) > 1:
             raise InvalidRequest(f"all inputs must have the same number of rows; there are {sorted(counts)}")
-        rows: int = counts.pop()
+        return self._allowed(counts.pop())
+
+    def _allowed(self, rows: int) -> int:
         if rows == 0:
             raise InvalidRequest("there are no rows; send at least one")
         if rows > self._max_rows:

@@ -22,6 +22,10 @@ class Encoded(NamedTuple):
     json_length: int | None = None
 
 
+_SHAPES = [b"[" + b",".join([b"%d"] * dimensions) + b"]" for dimensions in range(33)]
+"""How shapes are written, by their number of dimensions."""
+
+
 def json_values(array: Array) -> bytes:
     """Write an array's values as a flat JSON list; NaN and infinities become null."""
     if array.dtype.kind == "O":
@@ -95,7 +99,7 @@ class AnswerWriter:
 
 
 def _shape(array: Array) -> bytes:
-    return b"[" + b",".join([b"%d" % size for size in array.shape]) + b"]"
+    return _SHAPES[array.ndim] % array.shape
 
 
 def server_metadata(version: str) -> dict[str, Any]:
