@@ -100,7 +100,7 @@ class Way:
         return short_of([step, *self.seen.key, self.registry.prefix, *inputs])
 
     def token(self, *limits: Any) -> str:
-        """What makes a step that failed worth another try: a retry asked for, other limits or Secrets, a newer Slipway."""
+        """What makes a step that failed worth another try: a retry, other limits or Secrets, a newer Slipway."""
         retry = self.seen.annotations.get(RETRY, "")
         settings = self.seen.settings
         secrets = [source_secret(self.spec), settings.registry.secret_name, settings.index.secret_name]
