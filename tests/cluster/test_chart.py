@@ -87,6 +87,14 @@ def test_namespaced_mode_has_no_right_beyond_its_namespaces() -> None:
     assert {i["metadata"]["namespace"] for i in items if i["kind"] == "Role"} == {"airline", "railway"}
 
 
+@pytest.mark.parametrize("mode", CI)
+def test_an_upgrade_touches_no_model(mode: str) -> None:
+    """What serves belongs to its ModelDeployment: the release holds nothing but rights where it serves."""
+    elsewhere = {i["kind"] for i in rendered(mode) if i["metadata"].get("namespace") not in {None, "slipway-system"}}
+
+    assert elsewhere <= {"Role", "RoleBinding"}
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -139,6 +147,8 @@ class Release:
     name: str
     home: str
     served: str
+    writer: str
+    """Who may write the log, by the policies of this release and of a cluster-wide one beside it."""
 
     @property
     def operator(self) -> str:
@@ -169,7 +179,11 @@ class Release:
 def release() -> Iterator[Release]:
     kube = open_kube()
     mark = uuid.uuid4().hex[:6]
-    made = Release(kube, f"dock-{mark}", f"chart-home-{mark}", f"chart-served-{mark}")
+    name, home = f"dock-{mark}", f"chart-home-{mark}"
+    # A cluster-wide release's policy holds in every namespace, in ours too: act as its operator then.
+    other = kube.get("validatingadmissionpolicy", "slipway-log")
+    writer = "system:serviceaccount:slipway-system:slipway" if other else f"system:serviceaccount:{home}:{name}"
+    made = Release(kube, name, home, f"chart-served-{mark}", writer)
     kube.namespace(made.home)
     kube.namespace(made.served)
     # The CRDs are the cluster's: another release, or `make cluster` tests, may have put them there.
@@ -179,6 +193,7 @@ def release() -> Iterator[Release]:
     made.helm(
         "install", made.name, str(CHART), "--values", str(IMAGES), "--wait", "--timeout", "3m",
         "--set", f"namespaces={{{made.served}}},crds.install=false,rbac.aggregate=false",
+        "--set", f"admissionPolicies.logWriters={{{writer}}}",
     )  # fmt: skip
     yield made
     subprocess.run(
@@ -283,7 +298,7 @@ def test_only_the_operator_writes_the_log(release: Release) -> None:
         lambda: release.create(entry("forged"), "--dry-run=server"), "only the operator writes entries of the log"
     )
 
-    release.create(entry("true-1"), "--as", release.operator)
+    release.create(entry("true-1"), "--as", release.writer)
 
     with pytest.raises(KubectlError, match="only the operator removes entries of the log"):
         kube.run("delete", "controllerrevision", "true-1", *where)
@@ -295,9 +310,9 @@ def test_only_the_operator_writes_the_log(release: Release) -> None:
     for change in ('{"revision":2}', '{"metadata":{"labels":{"slipway.dev/log":null}}}'):
         with pytest.raises(KubectlError, match="the number and the labels of an entry of the log cannot be changed"):
             kube.run(
-                "patch", "controllerrevision", "true-1", *where, "--type=merge", "-p", change, "--as", release.operator
+                "patch", "controllerrevision", "true-1", *where, "--type=merge", "-p", change, "--as", release.writer
             )
-    kube.run("delete", "controllerrevision", "true-1", *where, "--as", release.operator)
+    kube.run("delete", "controllerrevision", "true-1", *where, "--as", release.writer)
 
 
 def test_other_controller_revisions_are_nobodys_business(release: Release) -> None:
@@ -315,7 +330,7 @@ def test_the_log_goes_with_its_owner(release: Release) -> None:
     release.create(owner)
     uid = (kube.get("configmap", "owner", release.served) or {})["metadata"]["uid"]
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
-    release.create(entry("owned-1", ownerReferences=[reference]), "--as", release.operator)
+    release.create(entry("owned-1", ownerReferences=[reference]), "--as", release.writer)
 
     kube.delete("configmap", "owner", release.served)
 
