@@ -65,7 +65,7 @@ class Original:
 class Session:
     """ONNX Runtime on one thread, which says nothing to anybody."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, tensors: dict[str, str] | None = None) -> None:
         runtime = importlib.import_module("onnxruntime")
         runtime.disable_telemetry_events()
         options = runtime.SessionOptions()
@@ -76,12 +76,14 @@ class Session:
         except Exception as error:
             raise Failure("ConversionFailed", f"ONNX Runtime refuses the model: {str(error)[:500]}") from error
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
-        self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
+        known = [str(value.name) for value in self._session.get_inputs()]
+        self.tensors = {name: name for name in known} if tensors is None else tensors
+        """Name in the graph of each input."""
 
     def run(self, feed: dict[str, Any]) -> list[Any]:
-        """Answer; tensors that the graph does not use are left out."""
+        """Answer tensors that go by the callers' names."""
         try:
-            return list(self._session.run(self.outputs, {name: feed[name] for name in self.inputs}))
+            return list(self._session.run(self.outputs, {self.tensors[name]: value for name, value in feed.items()}))
         except Exception as error:
             raise Failure("ConversionFailed", f"ONNX Runtime cannot answer the rows: {str(error)[:500]}") from error
 

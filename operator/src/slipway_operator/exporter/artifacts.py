@@ -67,7 +67,7 @@ def versions() -> dict[str, str]:
 
 
 def signature(
-    original: Original | None, inputs: list[Input], outputs: list[tuple[Output, Any]], columns: list[str]
+    original: Original | None, inputs: list[tuple[Input, str]], outputs: list[tuple[Output, Any]], columns: list[str]
 ) -> dict[str, Any]:
     """Describe what the model takes and gives, as the runtime reads it."""
     classes = None
@@ -75,7 +75,7 @@ def signature(
         known: Any = getattr(original.model, "classes_", getattr(last_step(original.model), "classes_", None))
         classes = _plain(known.tolist(), outputs[0][1]) if hasattr(known, "tolist") else None
     return {
-        "inputs": [_input(item) for item in inputs],
+        "inputs": [_input(item, tensor) for item, tensor in inputs],
         "outputs": [
             {
                 "name": output.name,
@@ -98,12 +98,13 @@ def _plain(values: list[Any], label: Any) -> list[Any]:
     return [int(value) for value in values]
 
 
-def _input(item: Input) -> dict[str, Any]:
+def _input(item: Input, tensor: str) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": item.name,
         "datatype": item.datatype,
         "shape": list(item.shape),
         "kind": item.kind,
+        "tensor": tensor,
     }
     if item.datatype == "BYTES":
         described["missing"] = MISSING

@@ -47,7 +47,7 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
             raise Failure("ConversionUnsupported", message)
     columns = list(names or ()) if len(inputs) == 1 else [item.name for item in inputs]
     (area / "model.onnx").write_bytes(content)
-    described = artifacts.signature(None, inputs, list(zip(outputs, answers)), columns)  # noqa: B905
+    described = artifacts.signature(None, [(item, item.name) for item in inputs], list(zip(outputs, answers)), columns)  # noqa: B905
     artifacts.write_json(area / "signature.json", described)
     few = {name: array[: artifacts.EXAMPLES] for name, array in feed.items()}
     recorded = {

@@ -48,6 +48,8 @@ class Converted:
     proto: Any
     content: bytes
     opset: int
+    tensors: dict[str, str]
+    """Name in the graph of each input: converters make identifiers of what people call their columns."""
 
 
 def convert(model: Any, rows: Rows, *, number: str) -> Converted:
@@ -108,9 +110,13 @@ def _to_onnx(model: Any, inputs: list[Input], opsets: dict[str, int]) -> Any:
 
 def _finished(proto: Any, inputs: list[Input], opset: int) -> Converted:
     onnx = importlib.import_module("onnx")
+    if len(proto.graph.input) != len(inputs):
+        taken = ", ".join(value.name for value in proto.graph.input)
+        raise Failure("ConversionFailed", f"The converted model takes other inputs than the columns: {taken}.")
+    tensors = {item.name: str(value.name) for item, value in zip(inputs, proto.graph.input)}  # noqa: B905
     for item in inputs:
         if item.datatype == "BOOL":
-            _cast_at_door(onnx, proto, item.name)
+            _cast_at_door(onnx, proto, tensors[item.name])
     _classifiers_answer_in_float32(onnx, proto)
     proto.ir_version = min(proto.ir_version, IR_VERSIONS[opset])
     proto.producer_name = "slipway"
@@ -119,7 +125,7 @@ def _finished(proto: Any, inputs: list[Input], opset: int) -> Converted:
     del proto.metadata_props[:]
     content = proto.SerializeToString(deterministic=True)
     check(content)
-    return Converted(proto, content, opset)
+    return Converted(proto, content, opset, tensors)
 
 
 def check(content: bytes) -> None:

@@ -151,7 +151,7 @@ class Worker:
     def _attempt(self, original: Original, rows: Rows, number: str) -> Attempt:
         self.stage(f"converting ({number})")
         converted = convert(original.model, rows, number=number)
-        session = Session(converted.content)
+        session = Session(converted.content, converted.tensors)
         self.stage(f"comparing ({number})")
         rounded = rows.rounded(number)
         if not original.accepts(rounded):
@@ -189,13 +189,12 @@ class Worker:
         self.stage("writing")
         content = attempt.converted.content
         answers = dict(zip(attempt.session.outputs, attempt.session.run(rows.feed(attempt.number))))  # noqa: B905
-        used = [item for item in rows.inputs(attempt.number) if item.name in attempt.session.inputs]
         outputs = [(output, answers[output.tensor]) for output in attempt.outputs]
         (self.area / "model.onnx").write_bytes(content)
-        columns = [name for name in rows.columns if len(used) == 1 or name in {item.name for item in used}]
-        artifacts.write_json(self.area / "signature.json", artifacts.signature(original, used, outputs, columns))
+        inputs = [(item, attempt.converted.tensors[item.name]) for item in rows.inputs(attempt.number)]
+        described = artifacts.signature(original, inputs, outputs, rows.columns)
+        artifacts.write_json(self.area / "signature.json", described)
         recorded = artifacts.examples(attempt.session, rows, attempt.outputs, number=attempt.number)
-        recorded["inputs"] = [one for one in recorded["inputs"] if one["name"] in attempt.session.inputs]
         artifacts.write_json(self.area / "examples.json", recorded)
         artifacts.write_json(self.area / "certificate.json", self._certificate(original, attempt, content))
 
