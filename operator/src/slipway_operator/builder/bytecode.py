@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 WORKERS = 2
+_SKIPPED = frozenset({"__pycache__", "tests", "test"})
 _MARSHAL_VERSION = 2
 _UNCHECKED_HASH = (0b01).to_bytes(4, "little")
 
@@ -28,6 +29,8 @@ def compile_tree(root: Path, prefix: str, *, python: str = sys.executable) -> No
     """Write ``__pycache__`` files for every ``.py`` below ``root``.
 
     What does not compile (templates, sources for other versions) is left out, as pip does.
+    So are the packages' own tests, half of all sources in a scientific environment: Python
+    compiles them when somebody does import them.
 
     Args:
         root: Directory with the sources.
@@ -68,7 +71,7 @@ def compile_file(source: Path, shown: str) -> bool:
 def _work(root: Path, prefix: str, number: int) -> None:
     sources: list[str] = []
     for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name != "__pycache__"]
+        folders[:] = [name for name in folders if name not in _SKIPPED]
         sources += [os.path.join(folder, name) for name in files if name.endswith(".py")]  # noqa: PTH118  # thousands
     for source in sorted(sources)[number::WORKERS]:
         path = Path(source)

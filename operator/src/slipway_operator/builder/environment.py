@@ -29,7 +29,7 @@ from slipway_operator.builder.sources import last_words
 from slipway_operator.builder.workplace import Workplace
 from slipway_operator.domain.requests import Interpreter
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of each environment's key: raise it when the same requirements give other bytes."""
 
 _SH_SHEBANG = b"#!/bin/sh\n'''exec' "

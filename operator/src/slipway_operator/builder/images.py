@@ -89,7 +89,19 @@ class Stack:
             digests = write_layer(tree, self.place.environment.lstrip("/"), layer)
         say(f"environment: {readable(digests.unpacked)}, packed {readable(digests.size)}")
         with step("pushing the environment"):
-            digest = self.registry.append(base, [layer], target)
+            # Not crane's append: that unpacks and hashes again what was hashed a moment ago.
+            manifest, config = self.registry.manifest(base), self.registry.config(base)
+            layers = _layers(manifest, base)
+            self.registry.copy(base, f"{target.rpartition(':')[0]}:base-{short(base)}")
+            config["rootfs"]["diff_ids"].append(digests.diff_id)
+            if config.get("history"):
+                config["history"].append({"created_by": "slipway environment"})
+            added = {"mediaType": layers[-1]["mediaType"], "digest": digests.digest, "size": digests.size}
+            layout = self.scratch / "environment-image"
+            digest = oci.write_sparse_layout(
+                layout, manifest | {"layers": [*layers, added]}, oci.canonical(config), {digests.digest: layer}
+            )
+            self.registry.push_layout(layout, target)
         layer.unlink()
         return digest
 

@@ -91,14 +91,26 @@ def write_image(
     return write_layout(folder, Artifact(layers=blobs, config=canonical(config), config_type=CONFIG_TYPE))
 
 
-def write_sparse_layout(folder: Path, manifest: Mapping[str, Any], config: bytes) -> str:
-    """Write a layout of an image whose layers the target repository holds already.
+def write_sparse_layout(
+    folder: Path, manifest: Mapping[str, Any], config: bytes, new: Mapping[str, Path] | None = None
+) -> str:
+    """Write a layout of an image of which the target repository holds most layers already.
 
-    The layers are named and not there: a push asks the registry for each before it would
-    read one. Returns the manifest's digest.
+    Those are named and not there: a push asks the registry for each before it would read one.
+
+    Args:
+        folder: Empty or new.
+        manifest: All of it but the config's descriptor, of which only the media type counts.
+        config: The image's config.
+        new: Files of the layers that the repository may lack, by digest.
+
+    Returns:
+        The manifest's digest.
     """
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
+    for digest, path in (new or {}).items():
+        _place(path, blobs / digest.removeprefix("sha256:"))
     config_type = str(manifest["config"]["mediaType"])
     descriptor = _put(
         blobs,
@@ -135,14 +147,20 @@ def _put(blobs: Path, content: bytes, media_type: str) -> dict[str, Any]:
 def _link(blobs: Path, layer: Blob) -> dict[str, Any]:
     digest = file_digest(layer.path)
     target = blobs / digest.removeprefix("sha256:")
-    if not target.exists():
-        try:
-            os.link(layer.path, target, follow_symlinks=False)
-        except OSError:
-            # Another file system; the copy reads what the digest was taken of.
-            with layer.path.open("rb") as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy, _CHUNK)
+    _place(layer.path, target)
     descriptor = _descriptor(digest, target.stat().st_size, layer.media_type)
     if layer.annotations:
         descriptor["annotations"] = dict(sorted(layer.annotations.items()))
     return descriptor
+
+
+def _place(path: Path, target: Path) -> None:
+    """Give a file a second name, or a copy where that cannot be."""
+    if target.exists():
+        return
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:
+        # Another file system; the copy reads what the digest was taken of.
+        with path.open("rb") as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy, _CHUNK)
