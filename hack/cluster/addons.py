@@ -8,6 +8,8 @@ from typing import Any
 from cluster.layout import DNS_SERVICE_IP, NODE, PORTS
 
 LABELS = {"app.kubernetes.io/managed-by": "slipway-local-cluster"}
+DIGEST = "slipway.dev/local-cluster-digest"
+"""Annotation of the last object: what all of them were made from."""
 PROVISIONER = "slipway.dev/local-folder"
 READ = ["get", "list", "watch"]
 

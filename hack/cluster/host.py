@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cluster.layout import FALLBACK_ADDRESS, FALLBACK_DEVICE
+from cluster.layout import FALLBACK_ADDRESS
 from tools import say
 from tools.refusal import Refused
 
@@ -111,13 +112,17 @@ def listener(port: int, proc: Path = Path("/proc")) -> tuple[int, str] | None:
     for entry in proc.iterdir():
         if not entry.name.isdigit():
             continue
-        try:
-            held = {str(handle.readlink()) for handle in (entry / "fd").iterdir()}
-            if held & sockets:
+        with contextlib.suppress(OSError):  # of somebody else, or gone meanwhile
+            if any(_points_to(handle, sockets) for handle in (entry / "fd").iterdir()):
                 return int(entry.name), (entry / "comm").read_text().strip()
-        except OSError:
-            continue
     return None
+
+
+def _points_to(handle: Path, targets: set[str]) -> bool:
+    try:
+        return str(handle.readlink()) in targets
+    except OSError:
+        return False
 
 
 def listening_sockets(table: str, port: int) -> set[str]:
@@ -138,7 +143,6 @@ def node_address(routes: Iterable[dict[str, Any]], addresses: Iterable[dict[str,
         addresses: What ``ip -j -4 addr show`` prints.
     """
     devices = list(addresses)
-    ours = {FALLBACK_DEVICE, "lo"}
     by_metric = sorted(routes, key=lambda route: int(route.get("metric", 0)))
     for route in by_metric:
         if route.get("prefsrc"):
@@ -149,7 +153,7 @@ def node_address(routes: Iterable[dict[str, Any]], addresses: Iterable[dict[str,
                 if found:
                     return found
     for device in devices:
-        if device.get("ifname") not in ours and device.get("operstate") != "DOWN" and "link_netnsid" not in device:
+        if device.get("ifname") != "lo" and device.get("operstate") != "DOWN" and "link_netnsid" not in device:
             found = _global_address(device)
             if found:
                 return found
@@ -164,15 +168,12 @@ def _global_address(device: dict[str, Any]) -> str | None:
 
 
 def ensure_address() -> str:
-    """Return the node's address; where the machine has none but loopback, make a dummy device that has one."""
+    """Return the node's address; where the machine has none but loopback, loopback gets one."""
     found = node_address(ip_json("route", "show", "default"), ip_json("addr", "show"))
     if found is not None:
         return found
-    if not any(device.get("ifname") == FALLBACK_DEVICE for device in ip_json("addr", "show")):
-        run(["ip", "link", "add", FALLBACK_DEVICE, "type", "dummy"], "a network device cannot be made")
-    run(["ip", "addr", "replace", f"{FALLBACK_ADDRESS}/32", "dev", FALLBACK_DEVICE], "an address cannot be set")
-    run(["ip", "link", "set", FALLBACK_DEVICE, "up"], "a network device cannot be switched on")
-    # kube-proxy and pods route by the table, and an address alone leaves it without a way out.
+    # On loopback, as not every kernel has dummy devices; pods reach it all the same, the node being their way out.
+    run(["ip", "addr", "replace", f"{FALLBACK_ADDRESS}/32", "dev", "lo"], "an address cannot be set")
     return FALLBACK_ADDRESS
 
 

@@ -234,7 +234,5 @@ def _run(command: list[str], *, given: str | None = None) -> str:
     done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise Refused(
-            f"`{' '.join(Path(command[0]).name if not i else part for i, part in enumerate(command[:4]))}` failed: {said}"
-        )
+        raise Refused(f"`{' '.join([Path(command[0]).name, *command[1:4]])}` failed: {said}")
     return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,7 @@ SERVICE_NETWORK = "10.96.0.0/16"
 API_SERVICE_IP = "10.96.0.1"
 DNS_SERVICE_IP = "10.96.0.10"
 FALLBACK_ADDRESS = "10.243.0.1"
-"""Given to a dummy device where the machine has no address but loopback."""
-FALLBACK_DEVICE = "slipway0"
+"""Given to loopback where the machine has no other address."""
 CNI_NETWORK = "slipway"
 NFT_TABLE = "slipway_cluster"
 PAUSE_IMAGE = "slipway.local/pause:0.1.0"
@@ -82,6 +82,11 @@ class Layout:
     def containerd_socket(self) -> Path:
         """Where containerd listens."""
         return self.run / "containerd.sock"
+
+    @property
+    def cgroup(self) -> str:
+        """The control group that holds every pod, and nothing else."""
+        return f"slipway-cluster-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
 
     @property
     def volumes(self) -> Path:

@@ -1,7 +1,7 @@
 """Takes away what the cluster's processes leave on a machine: pods, mounts, devices, rules, cgroups, files.
 
-Everything is found by something that only ours has: a path below the state folder, a container's id from our
-containerd, a route into the pod network, a table's name. What is gone already is no error.
+Everything is found by something that only ours has: a path below the state folder, a control group, our
+containerd's socket, a route into the pod network, a table's name. What is gone already is no error.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cluster import host
-from cluster.layout import CNI_NETWORK, FALLBACK_DEVICE, NFT_TABLE, POD_NETWORK, Layout
+from cluster import cgroups, host
+from cluster.layout import CNI_NETWORK, FALLBACK_ADDRESS, NFT_TABLE, POD_NETWORK, Layout
 from cluster.processes import Running, observe, pids, stop
 from tools.refusal import Refused
 
-CGROUPS = Path("/sys/fs/cgroup")
 SYSCTLS = ("net/ipv4/ip_forward", "vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 """What the cluster (the last three: its kubelet) sets on the machine, so that `down` can put it back."""
 TABLES = (("ip", NFT_TABLE), ("ip", "kube-proxy"), ("ip6", "kube-proxy"))
@@ -56,16 +55,16 @@ def sweep(layout: Layout) -> None:
     Raises:
         Refused: Something of the cluster cannot be removed.
     """
-    containers = container_ids(layout)
     sockets = shim_sockets(layout)
-    end_pods(layout, containers)
+    end_pods(layout)
     unmount_below(layout.root)
-    _remove_devices()
-    _remove_tables()
-    remove_cgroups(containers)
+    cgroups.remove(layout.cgroup)
     before = remembered(layout)
+    # What has no name of its own is touched only where this boot saw our start; a reboot has taken it anyway,
+    # and on a first start it would be another cluster's.
     if before is not None:
-        _remove_kubepods()
+        _remove_devices()
+        _remove_tables()
         for name, value in before["sysctls"].items():
             with contextlib.suppress(OSError):
                 (Path("/proc/sys") / name).write_text(value)
@@ -73,11 +72,6 @@ def sweep(layout: Layout) -> None:
             shutil.rmtree(KUBELET_FOLDER, ignore_errors=True)
     _remove_files(layout, sockets)
     remove_tree(layout.run)
-
-
-def container_ids(layout: Layout) -> set[str]:
-    """Return the id of every container that our containerd knows as running."""
-    return {folder.name for folder in _tasks(layout)}
 
 
 def shim_sockets(layout: Layout) -> set[Path]:
@@ -92,12 +86,11 @@ def shim_sockets(layout: Layout) -> set[Path]:
     return found
 
 
-def end_pods(layout: Layout, containers: set[str]) -> None:
+def end_pods(layout: Layout) -> None:
     """End the pods' processes, then their shims."""
-    shims = {each.pid: each for each in map(observe, pids()) if each is not None and is_shim(each, layout)}
-    members = _descendants(set(shims)) | _cgroup_members(containers)
-    stop((each for each in map(observe, members - set(shims)) if each is not None), patience=3)
-    stop((each for each in shims.values() if observe(each.pid) == each), patience=3)
+    in_pods = [each for each in map(observe, cgroups.members(layout.cgroup)) if each is not None]
+    stop(in_pods, patience=3)
+    stop((each for each in map(observe, pids()) if each is not None and is_shim(each, layout)), patience=3)
 
 
 def is_shim(running: Running, layout: Layout) -> bool:
@@ -143,17 +136,6 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def remove_cgroups(containers: set[str]) -> None:
-    """Remove the cgroups of our containers with those of their pods."""
-    pods = set()
-    for folder in _kubepods_folders():
-        if folder.name in containers:
-            pods.add(folder.parent)
-            _rmdir(folder)
-    for folder in sorted(pods, key=lambda each: len(each.parts), reverse=True):
-        _rmdir(folder)
-
-
 def pod_devices(routes: Iterable[dict[str, Any]]) -> set[str]:
     """Return the node's ends of the pods' device pairs: those with a route to one address of the pod network."""
     network = ipaddress.ip_network(POD_NETWORK)
@@ -170,48 +152,6 @@ def _tasks(layout: Layout) -> list[Path]:
     return sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
 
 
-def _descendants(ancestors: set[int]) -> set[int]:
-    children: dict[int, list[int]] = {}
-    for pid in pids():
-        with contextlib.suppress(OSError):
-            line = (Path("/proc") / str(pid) / "stat").read_text(errors="replace")
-            children.setdefault(int(line.rpartition(")")[2].split()[1]), []).append(pid)
-    found: set[int] = set()
-    todo = list(ancestors)
-    while todo:
-        for child in children.get(todo.pop(), []):
-            if child not in found:
-                found.add(child)
-                todo.append(child)
-    return found
-
-
-def _cgroup_members(containers: set[str]) -> set[int]:
-    found = set()
-    for folder in _kubepods_folders():
-        if folder.name in containers:
-            with contextlib.suppress(OSError):
-                found |= {int(line) for line in (folder / "cgroup.procs").read_text().split()}
-    return found
-
-
-def _kubepods_folders() -> list[Path]:
-    """Return every cgroup of pods, in each hierarchy (version 1) or the one (version 2), the innermost first."""
-    roots = [each / "kubepods" for each in (CGROUPS, *(CGROUPS.iterdir() if CGROUPS.is_dir() else ())) if each.is_dir()]
-    folders = [folder for root in roots if root.is_dir() for folder in (root, *root.rglob("*/"))]
-    return sorted((each for each in folders if each.is_dir()), key=lambda each: len(each.parts), reverse=True)
-
-
-def _remove_kubepods() -> None:
-    """Remove the kubelet's own cgroups, which hold nothing now; one with processes in it refuses by itself."""
-    deadline = time.monotonic() + 3
-    while (left := _kubepods_folders()) and time.monotonic() < deadline:
-        for folder in left:
-            _rmdir(folder)
-        if _kubepods_folders():
-            time.sleep(0.1)
-
-
 def _rmdir(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -224,8 +164,14 @@ def _remove_devices() -> None:
         time.sleep(0.1)
     for device in left:
         subprocess.run(["ip", "link", "delete", device], capture_output=True, check=False)
-    if Path("/sys/class/net", FALLBACK_DEVICE).exists():
-        subprocess.run(["ip", "link", "delete", FALLBACK_DEVICE], capture_output=True, check=False)
+    if any(
+        each.get("local") == FALLBACK_ADDRESS
+        for device in host.ip_json("addr", "show", "lo")
+        for each in device["addr_info"]
+    ):
+        subprocess.run(
+            ["ip", "addr", "delete", f"{FALLBACK_ADDRESS}/32", "dev", "lo"], capture_output=True, check=False
+        )
 
 
 def _remove_tables() -> None:

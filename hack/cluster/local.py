@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster import addons, api, host, leftovers, pause_image, pki, render
+from cluster import addons, api, cgroups, host, leftovers, pause_image, pki, render
 from cluster.components import FOUNDATIONS, NODE_PARTS, Component, Machine, Programs, components
 from cluster.layout import NODE, PORTS, Layout
 from cluster.processes import Records, stop
@@ -87,6 +87,7 @@ def up(layout: Layout) -> None:
         machine = Machine(layout, found, host.ensure_address())
         pki.ensure(layout.pki, machine.node_ip)
         configure(machine)
+        cgroups.make(layout.cgroup)
         _prepare_network()
         _start(machine)
     say.line(f"✓ The cluster is up after {say.elapsed(time.monotonic() - started)}: Kubernetes on {machine.node_ip}.")
@@ -173,10 +174,9 @@ def write(path: Path, text: str) -> None:
 
 
 def _prepare_network() -> None:
-    for name, value in (("net/ipv4/ip_forward", "1"),):
-        path = Path("/proc/sys") / name
-        if path.read_text().strip() != value:
-            path.write_text(value)
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward")
+    if forwarding.read_text().strip() != "1":
+        forwarding.write_text("1")
     host.run(["nft", "-f", "-"], "the pods' network rules cannot be loaded", given=render.masquerade())
 
 
@@ -290,25 +290,29 @@ def wait(what: str, is_there: Callable[[], bool], log: Path) -> None:
 
 def _apply_addons(machine: Machine) -> None:
     layout = machine.layout
-    manifest = json.dumps(addons.manifests(machine.node_ip, (layout.pki / "ca.crt").read_bytes()))
-    mark = layout.run / "addons.applied"
+    manifest = addons.manifests(machine.node_ip, (layout.pki / "ca.crt").read_bytes())
+    last = manifest["items"][-1]
+    # Applied in order, so that the last one tells for all; where it does, kubectl's second is saved.
+    digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+    last["metadata"]["annotations"] = {addons.DIGEST: digest}
+    path = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{last['metadata']['name']}"
+    there = api.get(layout, path) or {}
+    if there.get("metadata", {}).get("annotations", {}).get(addons.DIGEST) == digest:
+        return
+    command = [machine.programs["kubectl"], "--kubeconfig", str(layout.kubeconfig), "apply", "--server-side"]
+    command += ["--field-manager=slipway-local-cluster", "--force-conflicts", "-f", "-"]
     said = ""
 
     def applied() -> bool:
         nonlocal said
-        command = [machine.programs["kubectl"], "--kubeconfig", str(layout.kubeconfig), "apply", "--server-side"]
-        command += ["--field-manager=slipway-local-cluster", "--force-conflicts", "-f", "-"]
-        done = subprocess.run(command, input=manifest, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, input=json.dumps(manifest), capture_output=True, text=True, check=False)
         said = done.stderr.strip()
         return done.returncode == 0
 
-    if read(mark) == hashlib.sha256(manifest.encode()).hexdigest().encode():
-        return
     try:
         wait("the API server to take the cluster's own objects", applied, layout.logs / "kube-apiserver.log")
     except Refused as refused:
         raise Refused(f"{refused} It says: {said}") from refused
-    write(mark, hashlib.sha256(manifest.encode()).hexdigest())
 
 
 def stop_components(layout: Layout) -> None:

@@ -20,6 +20,8 @@ from pathlib import Path
 MARK = "SLIPWAY_CLUSTER_COMPONENT"
 LOG_LIMIT = 20_000_000
 PROC = Path("/proc")
+_CHILDREN: list[subprocess.Popen[bytes]] = []
+"""What this very process started: it is also the one to collect them if they end before it does."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Records:
                 start_new_session=True,
                 umask=0o022,  # whatever ours is: containerd makes the pods' root folders by it
             )
+        _CHILDREN.append(child)
         running = observe(child.pid) or Running(child.pid, -1, tuple(arguments))
         self._write(name, running)
         return running
@@ -174,9 +177,8 @@ def _wait_gone(left: list[Running], seconds: float) -> list[Running]:
 
 def _reap() -> None:
     """Collect children of ours that have ended, as nobody else would while we run."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+    for child in _CHILDREN:
+        child.poll()
 
 
 def _leads_session(pid: int, proc: Path) -> bool:

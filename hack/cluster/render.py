@@ -75,6 +75,7 @@ def kubelet(layout: Layout, *, node_ip: str, resolv_conf: str) -> str:
             "tlsCertFile": str(layout.pki / "kubelet-server.crt"),
             "tlsPrivateKeyFile": str(layout.pki / "kubelet-server.key"),
             "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{layout.cgroup}",
             "failCgroupV1": False,  # many a machine still has version 1, and nothing here needs version 2
             "failSwapOn": False,
             "makeIPTablesUtilChains": False,  # kube-proxy uses nftables; these would stay behind
@@ -190,6 +191,7 @@ disabled_plugins = [
   [{cri}.runtime".cni]
     bin_dirs = ["/usr/lib/cni"]
     conf_dir = {_quoted(layout.etc / "cni")}
+    use_internal_loopback = true
   [{cri}.runtime".containerd]
     default_runtime_name = "runc"
     [{cri}.runtime".containerd.runtimes.runc]
