@@ -44,10 +44,10 @@ class GitServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         pid_file = self.folder / "daemon.pid"
         pid_file.unlink(missing_ok=True)
-        command = ["git", "daemon", "--export-all", "--reuseaddr", f"--base-path={self.folder}"]
-        command += [f"--listen={self.address}", f"--port={self.port}", f"--pid-file={pid_file}", str(self.folder)]
-        with (self.folder / "daemon.log").open("ab") as log:
-            subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        # Detached: it outlives this process, as `make demo` ends before a person has looked around.
+        command = ["git", "daemon", "--detach", "--syslog", "--export-all", "--reuseaddr"]
+        command += [f"--base-path={self.folder}", f"--listen={self.address}", f"--port={self.port}"]
+        subprocess.run([*command, f"--pid-file={pid_file}", str(self.folder)], check=True, stdin=subprocess.DEVNULL)
         wait_for(self.is_running, seconds=10, what=f"git daemon on {self.address}:{self.port}")
 
     def is_running(self) -> bool:
