@@ -16,16 +16,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from slipway_operator.builder.bytecode import compile_tree
 from slipway_operator.builder.errors import StepFailed
 from slipway_operator.builder.programs import Program, Said
 from slipway_operator.builder.progress import say, step
-from slipway_operator.builder.requirements import LockReason, Requirements
-from slipway_operator.builder.sources import last_words
+from slipway_operator.builder.requirements import Requirements
+from slipway_operator.builder.uv_errors import InstallReason, failure, only_source
 from slipway_operator.builder.workplace import Workplace
 from slipway_operator.domain.requests import Interpreter
 
@@ -35,22 +33,6 @@ FORMAT = "2"
 _SH_SHEBANG = b"#!/bin/sh\n'''exec' "
 _NAMED_INDEX = re.compile(r"^[A-Za-z0-9_-]+=https?://")
 _USELESS = (".gitignore", ".lock", "CACHEDIR.TAG")
-
-
-class InstallReason(StrEnum):
-    """Why packages could not be installed; each doubles as a condition's reason."""
-
-    NOT_AVAILABLE = "PackageNotAvailable"
-    HASH_MISMATCH = "HashMismatch"
-    NO_SOLUTION = "NoSolution"
-    INDEX_UNAVAILABLE = "IndexUnavailable"
-    """It did not answer. Passes by itself."""
-    INDEX_HOST_UNKNOWN = "IndexHostUnknown"
-    INDEX_ACCESS_DENIED = "IndexAccessDenied"
-    INDEX_NOT_TRUSTED = "IndexNotTrusted"
-    VOLUME_FULL = "WorkVolumeFull"
-    FAILED = "InstallFailed"
-    INTERPRETER = "InterpreterUnavailable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +97,7 @@ class Environment:
                 )
                 if said.code == 0:
                     return sources
-                name = _only_source(said.errors)
+                name = only_source(said.errors)
                 if name is None or name in sources:
                     raise failure(said)
                 say(f"{name} has no wheel: it is built from source")
@@ -224,109 +206,3 @@ def index_access(place: Workplace, requirements: Requirements) -> Iterator[tuple
     if place.authorities is not None:
         variables["SSL_CERT_FILE"] = os.fspath(place.authorities)
     yield options, variables
-
-
-_NO_WHEEL = re.compile(r"\b([a-z0-9._-]+)(?:==\S+| ?@ \S+)? has no (?:usable wheels|wheels with a matching)")
-_DISABLED = re.compile(
-    r"wheels are required for `([a-z0-9._-]+)`|building source distributions for `?([a-z0-9._-]+)`? is disabled|building `?([a-z0-9._-]+)(?:==[^`\s]*|\s@[^`]*)?`? is disabled"
-)
-
-
-def _only_source(errors: str) -> str | None:
-    """Name of a package that uv would have had to build."""
-    words = " ".join(errors.lower().split())
-    found = _DISABLED.search(words) or _NO_WHEEL.search(words)
-    return next((name for name in found.groups() if name), None) if found else None
-
-
-def failure(said: Said) -> StepFailed:
-    """The failure that uv's words stand for."""
-    words = " ".join(without_passwords(said.errors).split())
-    lower = words.lower()
-    about = _about(words)
-    if said.timed_out:
-        return StepFailed(
-            InstallReason.INDEX_UNAVAILABLE, "installing the packages took too long; it is tried again", retry=True
-        )
-    if "hash mismatch" in lower:
-        return StepFailed(
-            InstallReason.HASH_MISMATCH,
-            f"{about} has other bytes than the lock file says: find out who changed it, then lock again",
-        )
-    if "dns error" in lower or "failed to lookup address" in lower:
-        return StepFailed(
-            InstallReason.INDEX_HOST_UNKNOWN,
-            f"the package index has no such host: {_url(words)}; correct the index's url",
-        )
-    if "invalid peer certificate" in lower or "unknownissuer" in lower or "certificate" in lower:
-        return StepFailed(
-            InstallReason.INDEX_NOT_TRUSTED,
-            f"the certificate of {_url(words)} is signed by nobody we trust: add its authority to the platform's caBundle",
-        )
-    if re.search(r"\b40[13]\b|unauthorized|forbidden", lower):
-        return StepFailed(
-            InstallReason.INDEX_ACCESS_DENIED,
-            f"{_url(words)} refuses the credentials: correct the Secret of the package index",
-        )
-    if re.search(
-        r"connection refused|connect error|timed out|timeout|\b5\d\d\b|\b429\b|connection reset|error sending request|failed to (fetch|download)",
-        lower,
-    ):
-        return StepFailed(
-            InstallReason.INDEX_UNAVAILABLE, f"{_url(words)} does not answer; it is tried again by itself", retry=True
-        )
-    if "no space left" in lower:
-        return StepFailed(
-            InstallReason.VOLUME_FULL,
-            "the packages do not fit on the Job's volume: raise jobs.workVolumeLimit of the platform",
-        )
-    if re.search(r"python version|requires-python|requires python", lower) and "does not satisfy" in lower:
-        return StepFailed(
-            LockReason.PYTHON_VERSION, f"{_cause(words)}: choose another environment.python, or lock for this one"
-        )
-    if re.search(
-        r"there is no version|not found in the package registry|no usable wheels|no wheels with a matching|yanked|no source distribution",
-        lower,
-    ):
-        return StepFailed(
-            InstallReason.NOT_AVAILABLE,
-            f"{_cause(words)}: choose a version of {about} that is there for this platform, and lock again",
-        )
-    if "no solution found" in lower:
-        return StepFailed(InstallReason.NO_SOLUTION, f"{_cause(words)}: change the versions and lock again")
-    return StepFailed(InstallReason.FAILED, f"uv could not install the packages: {last_words(said.errors)}")
-
-
-def _about(words: str) -> str:
-    found = re.search(
-        r"`([A-Za-z0-9._-]+)(?:==([^`]+))?`|[Bb]ecause ([a-z0-9._-]+(?:==\S+)?) has|version of ([a-z0-9._=-]+)|[Bb]ecause ([a-z0-9._-]+) was not",
-        words,
-    )
-    if found is None:
-        return "a package"
-    name = next(part for part in (found[1], found[3], found[4], found[5]) if part)
-    return f"{name} {found[2]}" if found[2] else name.replace("==", " ")
-
-
-def _cause(words: str) -> str:
-    found = re.search(r"cause: (?:Because )?(.*?)(?:, we can conclude| and you require|hint:|$)", words)
-    return (found[1] if found else words)[:250].strip()
-
-
-def _url(words: str) -> str:
-    found = re.search(r"https?://[^\s)`'\"]+", words)
-    return found[0][:200] if found else "the package index"
-
-
-def without_passwords(text: str) -> str:
-    """A text whose URLs hold no user and no password."""
-
-    def bare(found: re.Match[str]) -> str:
-        try:
-            parts = urlsplit(found[0])
-            where = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
-            return urlunsplit(parts._replace(netloc=where, query=""))
-        except ValueError:
-            return "(url)"
-
-    return re.sub(r"https?://[^\s)`'\"]+", bare, text)

@@ -12,9 +12,15 @@ from slipway_operator.builder.errors import StepFailed
 from slipway_operator.builder.package import Found
 
 LEFT_OUT = frozenset(
-    {".git", ".svn", ".hg", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
-)
+    {
+        ".git", ".svn", ".hg", ".venv", "venv", ".tox", ".nox", ".eggs", "node_modules",
+        "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".ipynb_checkpoints",
+    }
+)  # fmt: skip
 """Folders that are never part of a project outside version control."""
+
+_LITTER_NAMES = frozenset({".git", ".DS_Store", "Thumbs.db"})
+_LITTER_SUFFIXES = (".pyc", ".pyo")
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _CHUNK = 1 << 20
@@ -31,6 +37,12 @@ def files(root: Path, *, left_out: frozenset[str] = frozenset()) -> list[Found]:
         StepFailed: A name that is not UTF-8, or a device, socket or pipe.
     """
     return list(_below(os.fsencode(root), b"", left_out))
+
+
+def is_litter(path: str) -> bool:
+    """Whether a file is one that tools leave behind, never part of a project outside version control."""
+    name = path.rpartition("/")[2]
+    return name in _LITTER_NAMES or name.endswith(_LITTER_SUFFIXES)
 
 
 def _below(folder: bytes, prefix: bytes, left_out: frozenset[str]) -> Iterator[Found]:
@@ -57,7 +69,7 @@ def found(where: bytes, path: bytes) -> Found:
     name = names.decoded(path)
     status = os.lstat(where)
     if stat.S_ISLNK(status.st_mode):
-        return Found(path=name, kind="link", size=len(os.readlink(where)))
+        return Found(path=name, kind="link", size=len(os.readlink(where)))  # noqa: PTH115  # bytes, as the name may not be text
     if not stat.S_ISREG(status.st_mode):
         raise StepFailed("UnsafePath", f"{name[:200]!a} is neither a file nor a link: remove it")
     return Found(path=name, kind="executable" if status.st_mode & stat.S_IXUSR else "file", size=status.st_size)
@@ -69,7 +81,7 @@ def reader(root: Path) -> Callable[[Found], Iterator[bytes]]:
     def read(file: Found) -> Iterator[bytes]:
         path = os.fsencode(root) + b"/" + file.path.encode()
         if file.kind == "link":
-            yield os.readlink(path)
+            yield os.readlink(path)  # noqa: PTH115  # bytes, as above
             return
         with open(os.open(path, _OPEN_FLAGS), "rb") as content:  # noqa: PTH123  # a descriptor, not a path
             while chunk := content.read(_CHUNK):

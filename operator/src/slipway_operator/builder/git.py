@@ -208,7 +208,7 @@ def _found(record: bytes) -> Found:
         raise StepFailed(
             "SubmodulesUnsupported",
             f"{path[:200]!a} is a Git submodule: commit its files themselves (git subtree), "
-            "or publish the project with `slipway package --push`",
+            "or publish the project with `slipway package --dirty --push`",
         )
     kind = _KINDS.get(mode)
     if kind is None:

@@ -8,7 +8,7 @@ are attacks, the rest are accidents that would surface in production.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from slipway_operator.builder.errors import StepFailed
 
@@ -58,21 +58,22 @@ def fault_of(path: str) -> str | None:
     """What is wrong with a path, None when nothing is."""
     if any("\ud800" <= character <= "\udfff" for character in path):
         return _NOT_TEXT
-    if not path:
-        return "is empty"
-    if len(path.encode()) > LONGEST_PATH:
-        return f"is longer than {LONGEST_PATH} bytes"
-    if path.startswith("/"):
-        return "is absolute"
-    if "\\" in path:
-        return "holds a backslash, which is a folder on Windows"
-    if any(unicodedata.category(character) == "Cc" or character in _DIRECTION for character in path):
-        return "holds a control character"
-    for part in path.split("/"):
-        fault = _fault_of_part(part)
-        if fault is not None:
+    for is_so, fault in _FAULTS:
+        if is_so(path):
             return fault
-    return None
+    return next((fault for part in path.split("/") if (fault := _fault_of_part(part)) is not None), None)
+
+
+_FAULTS: tuple[tuple[Callable[[str], bool], str], ...] = (
+    (lambda path: not path, "is empty"),
+    (lambda path: len(path.encode()) > LONGEST_PATH, f"is longer than {LONGEST_PATH} bytes"),
+    (lambda path: path.startswith("/"), "is absolute"),
+    (lambda path: "\\" in path, "holds a backslash, which is a folder on Windows"),
+    (
+        lambda path: any(unicodedata.category(character) == "Cc" or character in _DIRECTION for character in path),
+        "holds a control character",
+    ),
+)
 
 
 def _fault_of_part(part: str) -> str | None:

@@ -25,12 +25,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from slipway_operator.builder import pep517
-from slipway_operator.builder.environment import Environment, InstallReason, failure, index_access
+from slipway_operator.builder.environment import Environment, index_access
 from slipway_operator.builder.errors import StepFailed
 from slipway_operator.builder.programs import Program
 from slipway_operator.builder.progress import readable, say, step
 from slipway_operator.builder.requirements import Requirement, Requirements, normalised
 from slipway_operator.builder.sources import last_words
+from slipway_operator.builder.uv_errors import InstallReason, failure
 from slipway_operator.builder.workplace import Workplace
 
 _SETUPTOOLS = {"requires": ["setuptools>=40.8.0,<81", "wheel"], "build-backend": "setuptools.build_meta:__legacy__"}
@@ -40,7 +41,8 @@ _DOWNLOAD_SECONDS = 120
 _BUILD_SECONDS = 900
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+!-]*\.(?:tar\.gz|tgz|tar\.bz2|tar\.xz|zip)$")
 _NO_COMPILER = re.compile(
-    r"(?:command|executable) '?\"?(?:[a-z0-9_-]*gcc|cc|c\+\+|g\+\+|clang|gfortran)|unable to execute '?(?:[a-z0-9_-]*gcc|cc|c\+\+)|"
+    r"(?:command|executable) '?\"?(?:[a-z0-9_-]*gcc|cc|c\+\+|g\+\+|clang|gfortran)|"
+    r"unable to execute '?(?:[a-z0-9_-]*gcc|cc|c\+\+)|"
     r"unknown compiler|no such file or directory: '?(?:[a-z0-9_-]*gcc|cc|g\+\+|cmake|ninja|cargo|rustc)|"
     r"can't find rust compiler|rust toolchain|no c\+* ?compiler|error: command '.*gcc|python\.h: no such file|"
     r"microsoft visual|compiler .* not found|cmake.*not found",
@@ -276,11 +278,13 @@ def _build(package: Mapping[str, Any], root: Path, wheels: Path, environment: En
     archive = root / "sources" / str(package["archive"])
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as found:
-            found.extractall(tree)
+            found.extractall(tree)  # noqa: S202  # zipfile keeps names inside; this container trusts nothing anyway
     else:
         with tarfile.open(archive) as found_tar:
             # Plain files and folders inside the tree alone. Debian's Python 3.11.2 has no extraction filters yet.
-            found_tar.extractall(tree, [member for member in found_tar if _is_plain(member)])
+            found_tar.extractall(  # noqa: S202  # chosen one by one
+                tree, [member for member in found_tar if _is_plain(member)]
+            )
     inner = [path for path in tree.iterdir() if path.is_dir()]
     if len(inner) != 1:
         raise StepFailed("BuildFailed", f"the source archive of {name} has not one folder")
@@ -290,7 +294,12 @@ def _build(package: Mapping[str, Any], root: Path, wheels: Path, environment: En
             os.fspath(environment.python), "-s", pep517.__file__,
             os.fspath(root / "tools" / name), os.fspath(wheels), str(package["backend"]), *package["path"],
         ],
-        variables={**place.base_variables(tree), "SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0", "PATH": f"{root / 'tools' / name / 'bin'}:{place.variables.get('PATH', '')}"},
+        variables={
+            **place.base_variables(tree),
+            "SOURCE_DATE_EPOCH": "315532800",  # 1980, the first year that a wheel's zip format knows
+            "PYTHONHASHSEED": "0",
+            "PATH": f"{root / 'tools' / name / 'bin'}:{place.variables.get('PATH', '')}",
+        },
         folder=inner[0],
         seconds=_BUILD_SECONDS,
     ).run()  # fmt: skip
@@ -308,5 +317,6 @@ def _build(package: Mapping[str, Any], root: Path, wheels: Path, environment: En
     tail = [line for line in words.splitlines() if line.strip()]
     raise StepFailed(
         "BuildFailed",
-        f"{name} could not be built from source ({last_words(tail[-1] if tail else '')}): choose a version with a wheel",
+        f"{name} could not be built from source ({last_words(tail[-1] if tail else '')}): "
+        "choose a version that has a wheel",
     )

@@ -48,8 +48,8 @@ FAULTS: tuple[Fault, ...] = (
         "the server's host key is not among the Secret's; add the line of `ssh-keyscan HOST` to known_hosts",
     ),
     _fault(
-        r"e170001|e215004|authentication failed|authorization failed|e175013|access to .* forbidden|e170013.*credentials|"
-        r"no more credentials|permission denied \(",
+        r"e170001|e215004|authentication failed|authorization failed|e175013|access to .* forbidden|"
+        r"e170013.*credentials|no more credentials|permission denied \(",
         SourceReason.ACCESS_DENIED,
         "it lets nobody in without the right credentials; name a Secret in the source's secretName "
         "whose user may read the repository",
@@ -70,7 +70,8 @@ FAULTS: tuple[Fault, ...] = (
         "it has no such folder at this revision; correct the source's url or path",
     ),
     _fault(
-        r"e000111|e170013|e210002|connection refused|timed out|e120108|connection closed|e175012|no route|unreachable|e000110",
+        r"e000111|e170013|e210002|connection refused|timed out|e120108|connection closed|"
+        r"e175012|no route|unreachable|e000110",
         SourceReason.UNAVAILABLE,
         "it does not answer; it is tried again by itself",
         retry=True,
