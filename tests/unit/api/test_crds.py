@@ -130,6 +130,12 @@ def test_defaults() -> None:
     assert found["ModelDeployment.spec.export"]["parity"] == {"maxAbsoluteDifference": 1e-05, "maxLabelFlips": 0}
 
 
+def test_kubectl_explain_says_every_default() -> None:
+    for path, node in all_nodes():
+        if "default" in node and node.get("type") != "object":
+            assert "Default: " in node["description"], path
+
+
 @pytest.mark.parametrize("crd", all_crds().values(), ids=lambda crd: crd["spec"]["names"]["kind"])
 def test_kubectl_finds_its_way(crd: dict[str, Any]) -> None:
     names, version = crd["spec"]["names"], crd["spec"]["versions"][0]

@@ -72,6 +72,7 @@ def _structural(node: Schema, definitions: dict[str, Schema], *, defaults: bool)
         }
     if defaults:
         _add_default(result, node)
+        _say_default(result)
     _bound_keys(result, node)
     return result
 
@@ -131,6 +132,22 @@ def _add_default(result: Schema, node: Schema) -> None:
             result["default"] = below
     elif node.get("default") not in (None, [], {}):
         result["default"] = node["default"]
+
+
+def _say_default(result: Schema) -> None:
+    """`kubectl explain` does not show defaults: let the sentence say it."""
+    if "default" in result and result.get("type") != "object" and "Default" not in result.get("description", ""):
+        value = result["default"]
+        text = "[" + ", ".join(value) + "]" if isinstance(value, list) else _as_text(value)
+        result["description"] = f"{result['description']} Default: {text}."
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:f}".rstrip("0").rstrip(".")
+    return repr(value) if value in {"", "."} else str(value)
 
 
 def _bound_keys(result: Schema, node: Schema) -> None:

@@ -71,7 +71,10 @@ def table(schema: Schema, prefix: str) -> str:
         default = "required" if must else ""
         if "default" in child and child["type" if not child.get(INT_OR_STRING) else INT_OR_STRING] != "object":
             default = f"`{json.dumps(child['default'])}`"
-        words = _cell(" ".join(part for part in (child["description"], _limits(child)) if part))
+        description = child["description"]
+        if default:  # it has a column of its own
+            description = description.partition(" Default: ")[0]
+        words = _cell(" ".join(part for part in (description, _limits(child)) if part))
         lines.append(f"| `{prefix}.{path}` | {type_of(child)} | {default} | {words} |")
     return "\n".join(lines)
 
