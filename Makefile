@@ -57,7 +57,7 @@ verify: crds ## Regenerate everything that is generated and fail on a difference
 
 # ---- the local cluster and the images -----------------------------------------------------------
 
-.PHONY: cluster-up cluster-status cluster-down cluster-kubeconfig
+.PHONY: cluster-up cluster-status cluster-down cluster-kubeconfig cluster-registry cluster-purge cluster-selftest
 cluster-up: ## Start a real single-node Kubernetes on this machine (or use the one SLIPWAY_CONTEXT names).
 	@$(CLUSTER) up
 cluster-status: ## Say which part of the cluster runs, since when, and what to do about those that do not.
@@ -66,6 +66,16 @@ cluster-down: ## Stop the local cluster and leave nothing of it running, mounted
 	@$(CLUSTER) down
 cluster-kubeconfig: ## Print the path of the cluster's kubeconfig.
 	@$(CLUSTER) kubeconfig
+cluster-registry: ## Print the prefix of the registry that this machine, nodes and pods reach.
+	@$(CLUSTER) registry
+cluster-purge: ## Stop the local cluster and delete its images, objects and volumes too.
+	@$(CLUSTER) purge
+cluster-selftest: ## Break a second cluster beside the one in use in every way, and check that it heals and leaves nothing.
+	@PYTHONPATH=hack python3 -m cluster.selftest
+
+.PHONY: tools
+tools: ## Make every pinned tool available (helm, crane, kubectl, …) and print where each is.
+	@PYTHONPATH=hack python3 -m tools ensure helm crane kubectl kubeconform kube-score uv
 
 .PHONY: images images-verify images-refresh
 images: $(SYNCED) ## Build the images whose inputs changed, push them to the cluster's registry, print their sizes.
