@@ -18,7 +18,6 @@ import time
 import tomllib
 from pathlib import Path
 
-from cluster.layout import Layout
 from images import publish, recipe
 from images.store import Layer, Store
 from images.workshop import Workshop
@@ -120,13 +119,10 @@ def _target(options: argparse.Namespace) -> publish.Target:
         return publish.Target(prefix=options.registry, insecure=options.insecure)
     if given := os.environ.get("SLIPWAY_REGISTRY"):
         return publish.Target(prefix=given, insecure=os.environ.get("SLIPWAY_REGISTRY_INSECURE") == "1")
-    address = _hack("cluster", "registry").stdout.strip()
-    noted = Layout.of_machine().root / "registry-prefix"
-    if not address and noted.exists():
-        address = noted.read_text().strip()
-    if not address:
-        sys.exit("There is no registry to push to: run `make cluster-up`, or set SLIPWAY_REGISTRY.")
-    return publish.Target(prefix=f"{address}/slipway", insecure=True)
+    done = _hack("cluster", "registry")
+    if done.returncode != 0:
+        sys.exit((done.stderr + done.stdout).strip() + "\nThe images need a registry; SLIPWAY_REGISTRY names another.")
+    return publish.Target(prefix=f"{done.stdout.strip()}/slipway", insecure=True)
 
 
 def _hack(*arguments: str) -> subprocess.CompletedProcess[str]:
