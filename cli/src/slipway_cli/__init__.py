@@ -1,5 +1,5 @@
-"""The command ``slipway``, for a person at a laptop.
+"""The command ``slipway``: what a data scientist does on a laptop.
 
-It shares the packaging room with the builds in the cluster, so that both make the same
-bytes; it needs no cluster, no kopf and no scikit-learn.
+Small on purpose: it shares the packaging room with the builder, and needs neither kopf nor
+a Kubernetes client. The commands that act on a cluster join it as ``kubectl slipway``.
 """

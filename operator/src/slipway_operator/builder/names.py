@@ -61,7 +61,7 @@ def fault_of(path: str) -> str | None:
     for is_so, fault in _FAULTS:
         if is_so(path):
             return fault
-    return next((fault for part in path.split("/") if (fault := _fault_of_part(part)) is not None), None)
+    return next((found for part in path.split("/") if (found := _fault_of_part(part)) is not None), None)
 
 
 _FAULTS: tuple[tuple[Callable[[str], bool], str], ...] = (

@@ -1,0 +1,101 @@
+"""The commands, as typed functions; each prints what it did for a person or, with ``--json``, for a program."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+
+from slipway_operator.builder.errors import StepFailed
+from slipway_operator.builder.images import push_artifact
+from slipway_operator.builder.laptop import package_folder
+from slipway_operator.builder.package import Package
+from slipway_operator.builder.progress import readable
+from slipway_operator.builder.registry import RegistryClient
+
+app = cyclopts.App(
+    name="slipway",
+    help="Take a data-science project to production on Kubernetes.",
+    version=lambda: version("slipway-cli"),
+)
+
+
+@app.command
+def package(  # noqa: PLR0913  # one for each option of the command line
+    folder: Path,
+    *,
+    output: Annotated[Path | None, cyclopts.Parameter(name=["--output", "-o"])] = None,
+    push: str | None = None,
+    insecure: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    dirty: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    json_: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Package a project with the bytes that a build in the cluster makes of the same commit.
+
+    Parameters
+    ----------
+    folder:
+        The project. In a Git repository the files of HEAD are packaged, elsewhere all files but caches.
+    output:
+        Where to write the zip file; without it, only the digest is computed (or the package pushed).
+    push:
+        Push it to this repository (registry/name[:tag]); prints the reference for spec.source.package.image.
+    insecure:
+        The registry speaks plain HTTP.
+    dirty:
+        Package edited files as they are; the package then says so.
+    json_:
+        Print JSON.
+    """
+    if push is not None and shutil.which("crane") is None:
+        raise StepFailed("CraneMissing", "--push needs the program crane on the PATH: install go-containerregistry")
+    with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
+        target = output if output is not None else Path(scratch) / "package.zip"
+        made = package_folder(folder, target, dirty=dirty)
+        image = _push(made, push, Path(scratch) / "layout", insecure=insecure) if push is not None else None
+        _show(made, image, output, as_json=json_)
+
+
+def _push(made: Package, repository: str, scratch: Path, *, insecure: bool) -> str:
+    name, colon, tag = repository.rpartition(":")
+    if not colon or "/" in tag:
+        name, tag = repository, f"package-{made.sha256[:20]}"
+    if "@" in repository or not name or name.startswith("-"):
+        raise StepFailed("InvalidReference", f"{repository!r} is no repository: use registry/name[:tag]")
+    digest = push_artifact(RegistryClient(insecure=insecure), made.artifact(), f"{name}:{tag}", scratch)
+    return f"{name}@{digest}"
+
+
+def _show(made: Package, image: str | None, output: Path | None, *, as_json: bool) -> None:
+    source = made.manifest.source
+    facts = {
+        "sha256": made.sha256,
+        "commit": source.commit,
+        "path": source.path,
+        "files": len(made.manifest.files),
+        "bytes": made.size,
+        "locks": made.manifest.locks,
+        "output": str(output) if output is not None else None,
+        "image": image,
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        return
+    lines = [
+        f"sha256:{made.sha256}",
+        f"{facts['files']} files, {readable(made.size)}, commit {source.commit}, path {source.path}",
+        *(f"lock {name} sha256:{digest}" for name, digest in sorted(made.manifest.locks.items())),
+    ]
+    if not made.manifest.locks:
+        lines.append("no lock file at its root: add one with `uv lock` before you deploy it")
+    if output is not None:
+        lines.append(f"written to {output}")
+    if image is not None:
+        lines.append(f"pushed as {image}")
+    sys.stdout.write("\n".join(lines) + "\n")
