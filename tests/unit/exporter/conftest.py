@@ -14,6 +14,19 @@ from typing import Any
 import pytest
 
 import slipway_operator.exporter
+from slipway_operator.exporter import export
+from slipway_operator.exporter.failure import Failure, encode
+from slipway_operator.exporter.request import Places, export_request
+from slipway_operator.exporter.worker import Worker
+
+EXPORT = {
+    "modelPath": "model.joblib",
+    "trained": None,
+    "example": "sample.csv",
+    "maxAbsoluteDifference": 1e-5,
+    "maxLabelFlips": 0,
+    "timeoutSeconds": 100,
+}
 
 SOURCE = Path(slipway_operator.exporter.__file__).parent
 
@@ -68,16 +81,29 @@ class Station:
     def train(self, *command: str, **request: Any) -> Station:
         return self.run("train", {"command": command, "timeoutSeconds": 60, "modelPath": "model.joblib"} | request)
 
+    def export_in_container(self, **request: Any) -> Station:
+        """Export as the image does: two processes, each of which imports everything anew."""
+        return self.run("export", EXPORT | request)
+
     def export(self, **request: Any) -> Station:
-        defaults = {
-            "modelPath": "model.joblib",
-            "trained": None,
-            "example": "sample.csv",
-            "maxAbsoluteDifference": 1e-5,
-            "maxLabelFlips": 0,
-            "timeoutSeconds": 100,
-        }
-        return self.run("export", defaults | request)
+        """Export in this process, which has the libraries already."""
+        area = self.root / "area"
+        area.mkdir(exist_ok=True)
+        places = Places(self.work, self.project, self.root / "slipway" / "tools")
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("SLIPWAY_REQUEST", json.dumps(EXPORT | request))
+            asked = export_request()
+        try:
+            Worker(asked, places, export._fetch_model(asked, places, area), area).run()
+        except Failure as failure:
+            (self.root / "termination").write_text(encode(failure), encoding="utf-8")
+            self.status, self.output = 1, failure.message
+            return self
+        (self.work / "model").mkdir(exist_ok=True)
+        for name in export.RESULTS:
+            (area / name).replace(self.work / "model" / name)
+        self.status = 0
+        return self
 
     def result(self, name: str) -> dict[str, Any]:
         assert self.status == 0, self.output
