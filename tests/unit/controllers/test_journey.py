@@ -121,11 +121,15 @@ async def test_a_spec_that_goes_back_uses_what_was_made_before(world):
     assert [e["data"]["content"] for e in world.entries()][2] == world.entries()[0]["data"]["content"]
 
 
-async def test_an_upgrade_of_the_platform_moves_no_model(world):
+@pytest.mark.parametrize("delivery", ["ImageVolume", "InitContainer"])
+async def test_an_upgrade_of_the_platform_moves_no_model(world, delivery):
+    world.settings = world.settings.model_copy(update={"model_delivery": delivery})
     key = world.add()
     await world.settle(key)
     world.cluster.writes.clear()
-    images = world.settings.images.model_copy(update={"runtime": "reg.test/slipway/runtime@sha256:" + "0" * 64})
+    images = world.settings.images.model_copy(
+        update={"runtime": "reg.test/runtime@sha256:" + "0" * 64, "builder": "reg.test/b@sha256:" + "2" * 64}
+    )
     interpreters = tuple(
         i.model_copy(update={"base": "reg.test/other@sha256:" + "1" * 64}) for i in world.settings.interpreters
     )

@@ -7,7 +7,7 @@ content that is wanted gets pods of its own first, and its entry once they answe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from slipway_operator.api import ModelDeploymentSpec, parse_duration
@@ -26,6 +26,7 @@ from slipway_operator.plan.serving import (
     deployment_name,
     has_image_volume,
     network_policies_for,
+    puller_of,
     service_for,
 )
 from slipway_operator.plan.troubles import containers_of, refused_replicas, trouble_of, waits_of
@@ -52,6 +53,7 @@ class Readiness:
 
     replicas: int = 0
     ready: int = 0
+    updated: int = 0
     size: int = 0
     complete: bool = False
     """All of its pods are of its newest template and answer."""
@@ -87,7 +89,7 @@ def plan_rollout(
     live_ready = Readiness()
 
     if live is not None:
-        served = _served(seen, spec, live.entry.digests, live.entry.registry, replicas=live_size(seen, spec, live))
+        served = _served(seen, live.entry.digests, live.entry.registry, replicas=live_size(seen, spec, live))
         names.add(deployment_name(seen.key.name, live.entry.digests))
         apply += _live_objects(seen, spec, live, served)
         live_ready = readiness_of(seen, live.entry.digests, size=served.replicas)
@@ -100,7 +102,7 @@ def plan_rollout(
         if probing:
             again = 2.0
         else:
-            apply.append(deployment_for(seen, spec, _served(seen, spec, wanted.content, wanted.prefix, replicas=size)))
+            apply.append(deployment_for(seen, spec, _served(seen, wanted.content, wanted.prefix, replicas=size)))
         candidate = readiness_of(seen, wanted.content, size=size)
 
     if standby is not None and deployment_name(seen.key.name, standby.entry.digests) not in names:
@@ -108,9 +110,7 @@ def plan_rollout(
         again = soonest(again, left)
         names.add(deployment_name(seen.key.name, standby.entry.digests))
         apply.append(
-            deployment_for(
-                seen, spec, _served(seen, spec, standby.entry.digests, standby.entry.registry, replicas=size)
-            )
+            deployment_for(seen, spec, _served(seen, standby.entry.digests, standby.entry.registry, replicas=size))
         )
 
     deployed = [m for m in apply if m["kind"] == "Deployment"]
@@ -201,6 +201,7 @@ def readiness_of(seen: Observed, content: Content, *, size: int) -> Readiness:
     return Readiness(
         replicas=total,
         ready=ready,
+        updated=updated,
         size=size,
         complete=complete,
         trouble=None if complete else _trouble(seen, deployment, content),
@@ -220,13 +221,7 @@ def _live_objects(seen: Observed, spec: ModelDeploymentSpec, live: LoggedEntry, 
     existing = seen.deployment(deployment_name(seen.key.name, live.entry.digests))
     if scaling is not None and existing is not None:
         # The autoscaler writes replicas too: apply only onto what was read, else look again.
-        served = Served(
-            content=served.content,
-            prefix=served.prefix,
-            replicas=served.replicas,
-            image_volume=served.image_volume,
-            resource_version=existing["metadata"].get("resourceVersion"),
-        )
+        served = replace(served, resource_version=existing["metadata"].get("resourceVersion"))
     return [
         deployment_for(seen, spec, served),
         service_for(seen, lane),
@@ -235,15 +230,14 @@ def _live_objects(seen: Observed, spec: ModelDeploymentSpec, live: LoggedEntry, 
     ]
 
 
-def _served(
-    seen: Observed, spec: ModelDeploymentSpec, content: Content, prefix: str | None, *, replicas: int
-) -> Served:
-    del spec
+def _served(seen: Observed, content: Content, prefix: str | None, *, replicas: int) -> Served:
+    existing = seen.deployment(deployment_name(seen.key.name, content))
     return Served(
         content=content,
         prefix=prefix or seen.settings.registry.prefix,
         replicas=replicas,
         image_volume=_by_image_volume(seen, content),
+        puller=puller_of(existing) if existing is not None else None,
     )
 
 

@@ -26,6 +26,8 @@ class Served:
     """The registry's prefix when the content was made: its images stay where they were pushed."""
     replicas: int
     image_volume: bool
+    puller: str | None = None
+    """Image of the init container that the pods have already: an upgrade of Slipway moves no pod."""
     resource_version: str | None = None
     """Where an autoscaler may write too: apply only onto the object that was read."""
 
@@ -174,6 +176,12 @@ def has_image_volume(deployment: Manifest) -> bool:
     return any("image" in v for v in volumes)
 
 
+def puller_of(deployment: Manifest) -> str | None:
+    """Image of the init container that pulls the model, where there is one."""
+    before = deployment["spec"]["template"]["spec"].get("initContainers") or ()
+    return next((str(c["image"]) for c in before if c["name"] == "pull"), None)
+
+
 def serving_resources(spec: ModelDeploymentSpec) -> Manifest:
     """Resources of a serving pod: as the spec says, with small requests where it says nothing."""
     own = spec.serving.resources.to_container()
@@ -191,7 +199,7 @@ def _serving_pod(seen: Observed, spec: ModelDeploymentSpec, served: Served, *, o
         before: Manifest = {}
     else:
         volumes = [scratch("model", "2Gi"), *secret_volumes(secrets)]
-        before = {"initContainers": [_puller(seen, reference, secrets)]}
+        before = {"initContainers": [_puller(seen, served, reference, secrets)]}
     return pod_spec(
         settings,
         terminationGracePeriodSeconds=DRAIN_SECONDS,
@@ -255,11 +263,11 @@ def _runtime(seen: Observed, spec: ModelDeploymentSpec, content: Content) -> Man
     }
 
 
-def _puller(seen: Observed, reference: str, secrets: dict[str, str | None]) -> Manifest:
+def _puller(seen: Observed, served: Served, reference: str, secrets: dict[str, str | None]) -> Manifest:
     insecure = ["--insecure"] if seen.settings.registry.insecure else []
     return {
         "name": "pull",
-        "image": seen.settings.images.builder,
+        "image": served.puller or seen.settings.images.builder,
         "imagePullPolicy": "IfNotPresent",
         "args": ["pull-model", reference, MODEL, *insecure],
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - a volume of the pod's own

@@ -195,6 +195,8 @@ def _verdict_on_live(story: Story) -> Verdict:
     if not live.complete:
         if live.trouble is not None:
             return _told(live.trouble)
+        if live.updated < live.size <= live.ready:
+            return Verdict(Reason.SCALING, f"{live.updated} of {live.size} pods are replaced by newer ones", "Moving")
         return Verdict(Reason.SCALING, f"{live.ready} of {live.size} pods answer", "Moving")
     return Verdict(Reason.SERVING, f"revision {entry.number} answers (content {entry.digests.short})", "Settled")
 
