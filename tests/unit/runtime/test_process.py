@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -151,6 +152,18 @@ async def test_names_that_could_not_be_echoed_are_refused(parts, tmp_path, chang
         await asyncio.wait_for(one.communicate(), 15)
 
     assert one.returncode == 2
+
+
+async def test_onnx_runtime_tells_nobody(tmp_path):
+    """Its telemetry would begin, when it is loaded, with a database below the cache directory."""
+    quiet = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("ORT_")}
+    environment = quiet | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for module, expected in (("onnxruntime", True), ("slipway_runtime.engines.onnx", False)):
+        one = await asyncio.create_subprocess_exec(sys.executable, "-c", f"import {module}", env=environment)
+
+        assert await asyncio.wait_for(one.wait(), 30) == 0
+        assert any(tmp_path.iterdir()) is expected, f"import {module}"
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
 
 
 async def test_memory_stays_small(parts, tmp_path):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Before the import: its Linux build starts telemetry, with a database in the home directory and
+# threads that upload, as soon as it is loaded; `disable_telemetry_events` comes too late for that.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]  # it ships no types
 

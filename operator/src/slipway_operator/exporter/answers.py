@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,7 @@ class Session:
     """ONNX Runtime on one thread, which says nothing to anybody."""
 
     def __init__(self, content: bytes, tensors: dict[str, str] | None = None) -> None:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its Linux build begins with it when it is loaded
         runtime = importlib.import_module("onnxruntime")
         runtime.disable_telemetry_events()
         options = runtime.SessionOptions()
