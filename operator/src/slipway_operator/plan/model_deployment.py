@@ -191,11 +191,14 @@ def _next_entry(
 
 def _why(spec: ModelDeploymentSpec, last: LoggedEntry | None, commit: str, *, generation: int) -> str:
     short = commit.removeprefix("sha256:")[:12]
+    ref = ref_of_source(spec)
+    # A ref that is the commit itself is not said twice.
+    where = f"commit {short}" if ref.removeprefix("sha256:").startswith(short) else f"{ref} at {short}"
     if last is None:
-        return f"first content, from {ref_of_source(spec)} at {short}"
+        return f"first content, from {where}"
     if last.entry.spec == deciding_part(spec):
-        return f"{ref_of_source(spec)} moved to {short}"
-    return f"the spec changed (generation {generation}), {ref_of_source(spec)} is {short}"
+        return f"{ref} moved to {short}"
+    return f"the spec changed (generation {generation}), from {where}"
 
 
 def _who(seen: Observed, last: LoggedEntry | None, deciding: dict[str, Any]) -> tuple[str, str]:
