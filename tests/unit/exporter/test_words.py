@@ -20,6 +20,7 @@ from slipway_operator.exporter.failure import Failure, encode
 from slipway_operator.exporter.inside import column_names
 from slipway_operator.exporter.prepare import floor32
 from slipway_operator.exporter.supervise import KEPT_END, KEPT_START, Journal
+from slipway_operator.exporter.train import usable_processors
 
 SAMPLES = st.floats(allow_nan=False, allow_infinity=False, min_value=-3e38, max_value=3e38)
 
@@ -130,3 +131,11 @@ def test_a_csv_is_read_without_pandas_header_and_gaps_included(tmp_path):
 
     assert names == ("a", "b")
     np.testing.assert_array_equal(values, [[1, np.nan], [3.5, np.nan]])
+
+
+@pytest.mark.parametrize(("quota", "count"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("", 8)])
+def test_processors_are_counted_within_the_limit_of_the_container(tmp_path, monkeypatch, quota, count):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    (tmp_path / "cpu.max").write_text(quota)
+
+    assert usable_processors(tmp_path / "cpu.max") == count

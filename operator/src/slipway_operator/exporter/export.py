@@ -105,6 +105,7 @@ def run_export(request: ExportRequest, places: Places) -> None:
         # One thread, so that sums have one order and two exports give the same bytes.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "LOKY_MAX_CPU_COUNT": "1",
         "PYTHONHASHSEED": "0",
     })  # fmt: skip
     if not os.access(env.get("HOME", "/nonexistent"), os.W_OK):

@@ -32,10 +32,25 @@ def _writable_project(places: Places) -> Path:
     return copy
 
 
+def usable_processors(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Count the processors that this container may use: its affinity, and its CPU limit rounded up."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        allowed, period = quota.read_text(encoding="ascii").split()
+        return max(1, min(count, math.ceil(int(allowed) / int(period))))
+    except (OSError, ValueError):
+        return count  # "max" is no number: there is no limit
+
+
 def _environment(root: Path) -> dict[str, str]:
     """Give the child's environment: ours without our own variables, and output that is not held back."""
     env = {key: value for key, value in os.environ.items() if key not in {VARIABLE, ENVIRONMENT}}
     env.setdefault("PYTHONUNBUFFERED", "1")
+    # joblib looks for the count of cores with programs that an image without a shell has not.
+    env.setdefault("LOKY_MAX_CPU_COUNT", str(usable_processors()))
+    if usable_processors() < (os.cpu_count() or 1):
+        # OpenMP sees the node's cores, and on a quota of fewer its threads wait for each other.
+        env.setdefault("OMP_NUM_THREADS", str(usable_processors()))
     env["PYTHONPATH"] = f"{root / 'src'}{os.pathsep}{root}"
     if not os.access(env.get("HOME", "/nonexistent"), os.W_OK):
         env["HOME"] = "/tmp"  # noqa: S108 - the pod's own emptyDir; libraries write caches below HOME
