@@ -19,6 +19,10 @@ CACHE = Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipwa
 RELEASE = "slipway"
 NAMESPACE = "slipway-system"
 GIT_PORT = 9418
+SMALL_PACKAGE = "six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
+"""A line of a lock file: a small wheel that depends on nothing."""
+COMMON_LIST = "sklearn-2023"
+"""The package list that the lab's platform publishes, in the versions 1 and 2."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def install(lab: Lab, *values: str) -> None:
     """Install or upgrade the chart with this tree's images, and wait until the operator is ready."""
     command = [str(lab.helm), "upgrade", "--install", RELEASE, str(ROOT / "charts" / "slipway")]
     command += ["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "5m"]
-    command += ["--values", str(ROOT / "build" / "images-values.yaml"), *machine_values(), *values]
+    command += ["--values", str(ROOT / "build" / "images-values.yaml"), *machine_values()]
+    command += ["--values", str(_lists()), *values]
     if lab.kube.context:
         command += ["--kube-context", lab.kube.context]
     done = subprocess.run(
@@ -73,6 +78,17 @@ def machine_values() -> list[str]:
             escaped = proxy.replace(",", "\\,")
             values += ["--set-string", f"proxy.{key}={escaped}"]
     return values
+
+
+def _lists() -> Path:
+    """Write the values with which the lab's platform publishes two versions of a package list."""
+    requirements = (ROOT / "examples" / "iris-legacy" / "requirements.txt").read_text()
+    one = {"name": COMMON_LIST, "version": "1", "python": "3.11", "requirements": requirements}
+    # A package that nothing else needs makes the second version another environment.
+    two = one | {"version": "2", "requirements": requirements + SMALL_PACKAGE}
+    path = ROOT / "build" / "lab-values.yaml"
+    path.write_text(json.dumps({"packageLists": [one, two]}))
+    return path
 
 
 def prepare(name: str) -> Lab:

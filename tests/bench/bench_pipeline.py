@@ -21,14 +21,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lab import tell
-from lab.install import ROOT, Lab, open_lab, registry_prefix
+from lab.install import ROOT, SMALL_PACKAGE, Lab, open_lab, registry_prefix
 from lab.kube import Manifest, condition, post, wait_for
 from lab.projects import FLOWER, LOCK, model_deployment, spec, write_project
 
 NAMESPACE = "bench-pipeline"
 NAME = "bench"
 QUESTION = {"rows": [FLOWER]}
-SMALL_PACKAGE = "six==1.17.0 \\\n    --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
 
 
 def main() -> None:

@@ -157,7 +157,9 @@ FAULTS = [
     Fault("cannot-be-exported", "ConversionUnsupported", "SplineTransformer", files=train_with(CANNOT_BE_EXPORTED)),
     Fault("another-version", "ModelVersionMismatch", "0.24.2", files=train_with(FROM_ANOTHER_VERSION)),
     Fault("not-equal", "ParityFailed", "difference", change=at("export", "parity", "maxAbsoluteDifference", value=0)),
-    Fault("example-missing", "RequiredFileMissing", "data/none.csv", change=at("model", "example", value="data/none.csv")),
+    Fault(
+        "example-missing", "RequiredFileMissing", "data/none.csv", change=at("model", "example", value="data/none.csv")
+    ),
     Fault("interpreter", "InterpreterNotOffered", "3.9", change=at("environment", "python", value="3.9")),
     Fault(
         "package-list",
