@@ -31,7 +31,8 @@ def files(root: Path, *, left_out: frozenset[str] = frozenset()) -> list[Found]:
 
     Args:
         root: The folder.
-        left_out: Names of folders that are skipped.
+        left_out: Names of folders that are skipped; where there are any, the files that tools
+            leave behind are skipped too.
 
     Raises:
         StepFailed: A name that is not UTF-8, or a device, socket or pipe.
@@ -39,9 +40,7 @@ def files(root: Path, *, left_out: frozenset[str] = frozenset()) -> list[Found]:
     return list(_below(os.fsencode(root), b"", left_out))
 
 
-def is_litter(path: str) -> bool:
-    """Whether a file is one that tools leave behind, never part of a project outside version control."""
-    name = path.rpartition("/")[2]
+def _is_litter(name: str) -> bool:
     return name in _LITTER_NAMES or name.endswith(_LITTER_SUFFIXES)
 
 
@@ -52,6 +51,8 @@ def _below(folder: bytes, prefix: bytes, left_out: frozenset[str]) -> Iterator[F
             if entry.is_dir(follow_symlinks=False):
                 if os.fsdecode(entry.name) not in left_out:
                     yield from _below(entry.path, path + b"/", left_out)
+                continue
+            if left_out and _is_litter(os.fsdecode(entry.name)):
                 continue
             yield found(folder + b"/" + entry.name, path)
 

@@ -24,7 +24,15 @@ from slipway_operator.builder.errors import StepFailed
 from slipway_operator.builder.package import Found, Kind
 from slipway_operator.builder.programs import Program, Said, end
 from slipway_operator.builder.progress import readable, step
-from slipway_operator.builder.sources import Address, Fault, SourceReason, address, folder_in_repository, named
+from slipway_operator.builder.sources import (
+    Address,
+    Fault,
+    SourceReason,
+    address,
+    folder_in_repository,
+    named,
+    size_below,
+)
 from slipway_operator.builder.workplace import Workplace
 from slipway_operator.domain.requests import GitSource
 
@@ -75,7 +83,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _fault(
         r"authentication failed|permission denied \(|could not read username|could not read password|"
-        r"error: 403|error: 401|access denied|permission to .* denied|terminal prompts disabled|"
+        r"error: 403|error: 401|access denied(?! or repository)|permission to .* denied|terminal prompts disabled|"
         r"not authorized|load key|error in libcrypto",
         SourceReason.ACCESS_DENIED,
         "it lets nobody in without the right credentials; name a Secret in the source's secretName "
@@ -208,7 +216,7 @@ def _found(record: bytes) -> Found:
         raise StepFailed(
             "SubmodulesUnsupported",
             f"{path[:200]!a} is a Git submodule: commit its files themselves (git subtree), "
-            "or publish the project with `slipway package --dirty --push`",
+            "or publish a copy of the folder outside Git with `slipway package --push`",
         )
     kind = _KINDS.get(mode)
     if kind is None:
@@ -326,8 +334,7 @@ def _ask(repository: Repository, where: Address, place: Workplace, refspec: str,
     most = place.limits.project_bytes
 
     def refuse_too_large() -> None:
-        size = sum(_size(path) for path in repository.folder.rglob("*"))
-        if size > most:
+        if size_below(repository.folder) > most:
             raise StepFailed(
                 SourceReason.TOO_LARGE,
                 f"{where.url} has more than {readable(most)} at this commit: commit less data, "
@@ -346,13 +353,6 @@ def _ask(repository: Repository, where: Address, place: Workplace, refspec: str,
         seconds=place.limits.fetch_seconds,
         watch=refuse_too_large,
     ).run()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0
 
 
 def _empty(folder: Path, variables: Mapping[str, str], *, long: bool = False) -> Repository:

@@ -249,7 +249,7 @@ class _Tally:
             raise StepFailed(
                 "LfsPointer",
                 f"{found.path[:200]!a} is a Git LFS pointer, not the file: commit the file itself "
-                "(git lfs migrate export), or publish the project with `slipway package --dirty --push`",
+                "(git lfs migrate export), or publish a copy of the folder outside Git with `slipway package --push`",
             )
         return PackagedFile(path=found.path, size=self._size, sha256=self._digest.hexdigest(), kind=found.kind)
 

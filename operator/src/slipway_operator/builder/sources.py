@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from slipway_operator.builder.errors import StepFailed
@@ -132,3 +135,13 @@ def folder_in_repository(path: str) -> str:
     if path.startswith(("/", "-")) or "\\" in path or any(p in {"", ".."} for p in parts) or not path.isprintable():
         raise StepFailed("UnsafePath", "the source's path must be relative, without '..', '\\' or control characters")
     return "/".join(parts) or "."
+
+
+def size_below(folder: Path) -> int:
+    """Bytes of all files below a folder that another program is writing: what vanishes does not count."""
+    size = 0
+    for where, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(where, name)).st_size  # noqa: PTH118  # as walk gives it
+    return size

@@ -18,7 +18,15 @@ from slipway_operator.builder.errors import StepFailed
 from slipway_operator.builder.package import Package, Provenance
 from slipway_operator.builder.programs import Program, Said
 from slipway_operator.builder.progress import readable, say, step
-from slipway_operator.builder.sources import Address, Fault, SourceReason, address, folder_in_repository, named
+from slipway_operator.builder.sources import (
+    Address,
+    Fault,
+    SourceReason,
+    address,
+    folder_in_repository,
+    named,
+    size_below,
+)
 from slipway_operator.builder.workplace import Workplace
 from slipway_operator.domain.requests import SvnSource
 
@@ -111,7 +119,7 @@ def write(source: SvnSource, place: Workplace, target: Path) -> tuple[str, Packa
         most = place.limits.project_bytes
 
         def refuse_too_large() -> None:
-            if sum(path.lstat().st_size for path in tree.rglob("*") if path.exists()) > most:
+            if size_below(tree) > most:
                 raise StepFailed(
                     SourceReason.TOO_LARGE,
                     f"{where.url} has more than {readable(most)} at this revision: commit less data",
@@ -164,7 +172,8 @@ def _revision(
             "--revision",
             wanted,
             "--",
-            where.url,
+            # What the address meant then; a bare @ keeps svn from reading one in the address.
+            f"{where.url}@{'' if wanted == 'HEAD' else wanted}",
         ],
         variables=variables,
         given=given,
