@@ -13,11 +13,22 @@ from slipway_operator.domain.reasons import Reason
 from slipway_operator.domain.requests import Message
 from slipway_operator.plan.jobs import JobSpec, attempt_of, job_for
 from slipway_operator.plan.observed import Manifest, Observed, Trouble
-from slipway_operator.plan.outcomes import Broken, Held, Lost, Outcome, Running, StepKind, Succeeded, read_job
+from slipway_operator.plan.outcomes import (
+    NO_POD,
+    STARTS,
+    Broken,
+    Held,
+    Lost,
+    Outcome,
+    Running,
+    StepKind,
+    Succeeded,
+    read_job,
+)
 from slipway_operator.plan.troubles import PATIENCE, trouble_of
 
 State = Literal["Pending", "Running", "Waiting", "Succeeded", "Failed", "Skipped"]
-STARTING = 2.0
+STARTING = 3.0
 """Seconds after which a Job that has just started is looked at again, as a safety net for a lost event."""
 
 
@@ -136,7 +147,8 @@ def _result(seen: Observed, spec: JobSpec, outcome: Outcome, *, name: str, job: 
                 message=message,
                 started_at=started,
                 job=job_name,
-                requeue_after=STARTING if started is None else 30.0,
+                # What keeps a pod from starting may be told by an event alone, and events are not watched.
+                requeue_after=STARTING if message in {STARTS, NO_POD} else 30.0,
             )
         case Lost():  # pragma: no cover - handled by the caller
             return _start(seen, spec, name=name, message="starting again")

@@ -10,7 +10,7 @@ from slipway_operator.api import ModelDeploymentSpec
 from slipway_operator.domain.durations import format_time
 from slipway_operator.domain.errors import Blocked, SlipwayError, Waiting
 from slipway_operator.domain.revisions import Cause, Entry, LoggedEntry, entry_manifest, read_log
-from slipway_operator.plan.attempts import obsolete_jobs
+from slipway_operator.plan.attempts import jobs_of, obsolete_jobs
 from slipway_operator.plan.chain import Chain, Look, look_at_source, pinned_commit, records_of, remembered, walk
 from slipway_operator.plan.observed import Event, Manifest, Observed, Plan, Trouble, owner_reference_of, ref_of, soonest
 from slipway_operator.plan.rollout import Rollout, Wanted, plan_rollout, prunable
@@ -215,7 +215,7 @@ def _who(seen: Observed, last: LoggedEntry | None, deciding: dict[str, Any]) -> 
 
 
 def _obsolete(seen: Observed, path: _Path) -> Sequence[Manifest]:
-    looks = path.look.delete if path.look is not None else ()
+    looks = path.look.delete if path.look is not None else tuple(jobs_of(seen, step="resolve"))
     if path.chain is None:
         return looks
     keys = {s.name.lower(): s.key for s in path.chain.steps}

@@ -23,6 +23,9 @@ from slipway_operator.plan.troubles import Waits, age, containers_of, waits_of, 
 
 ANSWERING = "push"
 """The container whose termination message is the answer."""
+LONG_START = 3.0
+STARTS = "starting"
+NO_POD = "waiting for a pod"
 LOST_AFTER = 30.0
 """Seconds after a Job's end in which its pod may still be missing from what was read."""
 
@@ -249,9 +252,9 @@ def _memory_limit(pod: Manifest, name: str) -> str:
 
 def _progress(pod: Manifest | None, seconds: float) -> str:
     if pod is None:
-        return "waiting for a pod" if seconds > 2 else "starting"
+        return NO_POD if seconds > LONG_START else STARTS
     for container in containers_of(pod):
         running = (container.get("state") or {}).get("running")
         if running is not None:
             return f"{container['name']} since {str(running.get('startedAt', ''))[11:19]} UTC"
-    return "starting"
+    return STARTS
