@@ -124,6 +124,8 @@ GO_TOOLS = {
 }
 
 DEBIAN = {
+    "bash": "bash",
+    "busybox": "busybox-static",
     "conntrack": "conntrack",
     "docker-registry": "docker-registry",
     "ip": "iproute2",

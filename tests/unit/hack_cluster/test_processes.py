@@ -31,7 +31,7 @@ def start(records: Records, tmp_path, name: str = "etcd", arguments: tuple[str, 
 
 
 def until(held) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not held():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
