@@ -111,7 +111,7 @@ e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
 test: ## Run every check and test, on a real cluster that is started where there is none.
 	@hack/stages lint type unit verify cluster-up images install chart-check test-cluster e2e
 bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right prediction, split by step.
-	@PYTHONPATH=hack $(RUN) python tests/bench/bench_pipeline.py
+	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_pipeline.py
 .PHONY: bench-image
 bench-image: $(SYNCED) ## Measure an environment image from nothing to pushed, beside buildah.
 	@PYTHONPATH=hack $(RUN) python tests/bench/bench_buildah.py

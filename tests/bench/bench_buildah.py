@@ -18,9 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from slipway_operator.builder.bytecode import compile_tree
-from slipway_operator.builder.layers import write_layer
+from slipway_operator.builder.environment import Environment
+from slipway_operator.builder.images import Stack
 from slipway_operator.builder.registry import RegistryClient
+from slipway_operator.builder.requirements import parse
+from slipway_operator.builder.workplace import Workplace
+from slipway_operator.domain.requests import Interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -73,17 +76,31 @@ def build_with_buildah(requirements: Path, base_ref: str, target: str) -> float:
 
 
 def build_our_way(requirements: Path, base_ref: str, target: str, *, crane: str = "crane") -> float:
-    """The same image by the builder's means, from an empty cache; returns the seconds it took."""
+    """The same image by the builder's own means, from an empty cache; returns the seconds it took.
+
+    The builder's code as its Job runs it; of a Job, only the start of its pod is not in it.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-ours-") as scratch:
-        folder = Path(scratch)
-        tree, layer = folder / "env", folder / "layer.tar.gz"
+        work = Path(scratch)
+        # The builder finds its programs on PATH.
+        programs = f"{Path(_uv_program()).parent}:{os.environ['PATH']}"
+        place = Workplace(
+            work=work, handover=work, settings=work, secrets=work, variables={**os.environ, "PATH": programs}
+        )
+        environment = Environment(place=place, interpreter=Interpreter(python="3.11", base=base_ref, tools=base_ref))
+        stack = Stack(
+            registry=RegistryClient(insecure=True, program=crane),
+            place=place,
+            scratch=work,
+            repository=target.rpartition(":")[0],
+        )
         began = time.monotonic()
-        install = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
-        install += ["--target", str(tree / SITE), "-r", str(requirements)]
-        _uv(*install, cache=folder / "cache")
-        compile_tree(tree, "/opt/env")
-        write_layer(tree, "opt/env", layer)
-        RegistryClient(insecure=True, program=crane).append(base_ref, [layer], target)
+        locked = parse(requirements.read_text(), requirements.name)
+        environment.create()
+        if sources := environment.install(locked):
+            raise RuntimeError(f"these have no wheel, so the comparison would not be fair: {sources}")
+        environment.finish()
+        stack.environment(base_ref, environment.root, target)
         return time.monotonic() - began
 
 
@@ -91,13 +108,22 @@ def compare(requirements: Path, *, rounds: int, prefix: str, base: str, crane: s
     """Run both in turn; returns the seconds of each round by name.
 
     Every round pushes to repositories of its own, so that no layer is there already.
+
+    Raises:
+        RuntimeError: Two of our builds have different digests, or a build failed.
     """
     seconds: dict[str, list[float]] = {"buildah": [], "slipway": []}
+    registry = RegistryClient(insecure=True, program=crane)
+    digests = set()
     for _ in range(rounds):
         name = f"{prefix}/bench-{time.time_ns():x}"
         seconds["slipway"].append(build_our_way(requirements, base, f"{name}-ours:1", crane=crane))
         seconds["buildah"].append(build_with_buildah(requirements, base, f"{name}-theirs:1"))
+        digests.add(registry.digest(f"{name}-ours:1"))
         print(f"  slipway {seconds['slipway'][-1]:6.1f} s   buildah {seconds['buildah'][-1]:6.1f} s", flush=True)
+    if len(digests) > 1:
+        raise RuntimeError(f"clean builds of the same requirements differ: {sorted(digests)}")
+    print(f"  {rounds} clean builds, one digest: {digests.pop()}")
     return seconds
 
 
@@ -138,9 +164,12 @@ def _driver() -> str:
     return "overlay" if os.geteuid() == 0 else "vfs"
 
 
-def _uv(*arguments: str, cache: Path | None = None) -> None:
-    options = ["--no-cache"] if cache is None else ["--cache-dir", str(cache)]
-    _run([os.environ.get("UV", "uv"), *arguments, "--python", sys.executable, *options])
+def _uv(*arguments: str) -> None:
+    _run([_uv_program(), *arguments, "--python", sys.executable, "--no-cache"])
+
+
+def _uv_program() -> str:
+    return os.environ.get("UV") or shutil.which("uv") or "uv"
 
 
 def _hack_tool(name: str) -> str:

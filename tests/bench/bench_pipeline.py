@@ -24,6 +24,7 @@ from lab import tell
 from lab.install import ROOT, SMALL_PACKAGE, Lab, open_lab, registry_prefix
 from lab.kube import Manifest, condition, post, wait_for
 from lab.projects import FLOWER, LOCK, model_deployment, spec, write_project
+from tests.bench.bench_buildah import compare
 
 NAMESPACE = "bench-pipeline"
 NAME = "bench"
@@ -56,6 +57,9 @@ def main() -> None:
         ][1:]
         tell.step("(d) nothing changed")
         cases["nothing changed"] = [unchanged(lab)]
+    tell.step("The environment image of (a), beside buildah")
+    base = json.loads((ROOT / "build" / "images.json").read_text())["images"]["base"]
+    results["environmentImage"] = compare(LOCK, rounds=3, prefix=registry_prefix(), base=base, crane=str(lab.crane))
     lab.kube.delete("namespace", NAMESPACE, wait=False)
     report(results)
 
@@ -193,6 +197,8 @@ def report(results: dict[str, Any]) -> None:
         worst = max(run["seconds"] for run in runs)
         steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in middle["steps"].items() if seconds is not None)
         print(f"  {name:18s} {median:6.1f} s (worst of {len(runs)}: {worst:.1f} s)   {steps}")
+    ours, theirs = (statistics.median(results["environmentImage"][name]) for name in ("slipway", "buildah"))
+    print(f"  {'environment image':18s} {ours:6.1f} s, buildah {theirs:.1f} s: {ours / theirs:.0%} of the time")
     folder = ROOT / "bench-results"
     folder.mkdir(exist_ok=True)
     path = folder / f"pipeline-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
