@@ -32,7 +32,7 @@ def test_pods_come_with_the_load_and_go_with_it(
     patch = '{"spec":{"behavior":{"scaleDown":{"stabilizationWindowSeconds":5}}}}'
     lab.kube.run("patch", "hpa", NAME, "-n", namespace, "--type=merge", "-p", patch)
     service = lab.kube.get("service", NAME, namespace) or {}
-    url = f"http://{service['spec']['clusterIP']}/v2/models/{NAME}/predict"
+    url = f"http://{service['spec']['clusterIP']}/predict"
 
     with ExitStack() as callers:
         for _ in range(4):
