@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,21 @@ def check_port(address: str, port: int, component: str) -> None:
                 f"{component} needs port {port}, and {who} listens on it. "
                 f"Stop that{f' (`kill {holder[0]}`)' if holder else ''}, then try again."
             ) from error
+
+
+def await_port(address: str, port: int, component: str, patience: float = 3.0) -> None:
+    """Refuse a port that stays taken; one of a process that was just killed is free in a moment.
+
+    Raises:
+        Refused: With who it is.
+    """
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        try:
+            return check_port(address, port, component)
+        except Refused:
+            time.sleep(0.1)
+    return check_port(address, port, component)
 
 
 def listener(port: int, proc: Path = Path("/proc")) -> tuple[int, str] | None:

@@ -12,12 +12,12 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cluster import addons, api, cgroups, host, leftovers, pause_image, pki, render
 from cluster.components import FOUNDATIONS, NODE_PARTS, Component, Machine, Programs, components
-from cluster.layout import NODE, PORTS, Layout
+from cluster.layout import NODE, POD_NETWORK, PORTS, SERVICE_NETWORK, Layout
 from cluster.processes import Records, stop
 from tools import cache, debian, gobuild, say
 from tools.catalogue import CLUSTER_PROGRAMS, GO_TOOLS
@@ -220,6 +220,21 @@ def fingerprint(part: Component) -> str:
     return seen.hexdigest()
 
 
+def environment_for(given: Mapping[str, str], node_ip: str) -> dict[str, str]:
+    """Return a component's environment: the caller's, without what would configure it behind our back.
+
+    A proxy stays, as containerd may pull from outside; the cluster's own addresses go past it.
+    """
+    kept = {
+        key: value for key, value in given.items() if not key.startswith(("KUBE", "CONTAINERD", "ETCD_", "REGISTRY_"))
+    }
+    if any(key.upper() in {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} for key in kept):
+        past = [kept.pop("NO_PROXY", ""), kept.pop("no_proxy", ""), "localhost,127.0.0.1", node_ip]
+        past += [POD_NETWORK, SERVICE_NETWORK, ".svc", ".cluster.local"]
+        kept["NO_PROXY"] = kept["no_proxy"] = ",".join(part for part in past if part)
+    return kept
+
+
 def ensure_running(machine: Machine, part: Component) -> None:
     """Start a component unless it runs as it should.
 
@@ -235,14 +250,10 @@ def ensure_running(machine: Machine, part: Component) -> None:
     if running is not None:
         stop([running])
     for address, port in part.ports:
-        host.check_port(address, port, part.name)
+        host.await_port(address, port, part.name)
     write(print_path, wanted)
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("KUBE", "CONTAINERD", "ETCD_", "REGISTRY_"))
-    }
-    environment["PATH"] = f"{Path(machine.programs['containerd']).parent}:{debian.SYSTEM_PATH}"
+    path = f"{Path(machine.programs['containerd']).parent}:{debian.SYSTEM_PATH}"
+    environment = environment_for(os.environ, machine.node_ip) | {"PATH": path}
     own.start(part.name, part.arguments, log=layout.logs / f"{part.name}.log", environment=environment, cwd=layout.root)
 
 

@@ -169,10 +169,16 @@ def _wait_gone(left: list[Running], seconds: float) -> list[Running]:
     deadline = time.monotonic() + seconds
     while left and time.monotonic() < deadline:
         _reap()
-        left = [each for each in left if observe(each.pid) == each]
+        left = [each for each in left if _lingers(each)]
         if left:
             time.sleep(0.05)
     return left
+
+
+def _lingers(running: Running) -> bool:
+    """Tell whether a process is still there; one that is ending has lost its command line, not yet its ports."""
+    now = observe(running.pid)
+    return now is not None and now.started == running.started
 
 
 def _reap() -> None:

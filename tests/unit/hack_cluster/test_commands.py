@@ -141,3 +141,19 @@ def test_docker_without_an_engine_is_no_docker(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert not HAS_DOCKER()
+
+
+def test_the_clusters_own_addresses_go_past_a_proxy():
+    given = {"https_proxy": "http://proxy.example.com:3128", "NO_PROXY": ".example.com", "PATH": "/bin"}
+
+    environment = local.environment_for(given, "192.0.2.2")
+
+    assert environment["NO_PROXY"] == environment["no_proxy"]
+    assert {".example.com", "192.0.2.2", "10.96.0.0/16", "127.0.0.1", ".svc"} <= set(environment["NO_PROXY"].split(","))
+    assert environment["https_proxy"] == given["https_proxy"]
+
+
+def test_no_variable_configures_a_component_behind_our_back():
+    given = {"ETCD_DATA_DIR": "/x", "REGISTRY_HTTP_ADDR": ":1", "KUBECONFIG": "/x", "HOME": "/root"}
+
+    assert local.environment_for(given, "192.0.2.2") == {"HOME": "/root"}

@@ -1,5 +1,6 @@
 import os
 import socket
+import threading
 
 import pytest
 
@@ -51,6 +52,17 @@ def test_a_port_that_was_just_left_can_be_taken():
         port = holder.getsockname()[1]
 
     host.check_port("127.0.0.1", port, "etcd")
+
+
+def test_a_port_that_is_free_in_a_moment_is_waited_for():
+    holder = socket.create_server(("127.0.0.1", 0))
+    port = holder.getsockname()[1]
+    leaving = threading.Timer(0.2, holder.close)
+    leaving.start()
+
+    host.await_port("127.0.0.1", port, "etcd", patience=20)
+
+    leaving.join()
 
 
 TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
