@@ -7,8 +7,9 @@ import copy
 import pytest
 
 from slipway_operator.cluster.compare import is_as_wanted, marked
+from slipway_operator.plan.observed import Manifest
 
-WANTED = {
+WANTED: Manifest = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
     "metadata": {"name": "x", "namespace": "n", "labels": {"a": "b"}},

@@ -7,10 +7,11 @@ import json
 import pytest
 
 from slipway_operator.plan.jobs import job_name
+from slipway_operator.plan.observed import Manifest
 
 
 async def all_jobs(world, key):
-    jobs = {}
+    jobs: dict[str, Manifest] = {}
     for _ in range(8):
         await world.look(key)
         jobs |= {j["metadata"]["labels"]["slipway.dev/step"]: j for j in world.jobs()}

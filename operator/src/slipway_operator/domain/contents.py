@@ -14,7 +14,8 @@ class Content(BaseModel):
     """Digests of everything that makes a model's answers; equal contents answer equally.
 
     Replicas, autoscaling and resources are not part of it, nor is how the model gets
-    into the pod.
+    into the pod. A field that a later release adds must default to None, which is not
+    part of the digest: contents that are in logs already keep their names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)

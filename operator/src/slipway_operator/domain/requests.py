@@ -185,7 +185,10 @@ class Built(Message):
     lock: str
     """SHA-256 of the lock file's (or list's) bytes."""
     environment: str
-    """Digest of interpreter + dependencies, in ``<prefix>/environments`` (or the project's own repository when it has built wheels)."""
+    """Digest of interpreter + dependencies, in ``<prefix>/environments``.
+
+    In the project's own repository when it holds wheels that were built from source.
+    """
     image: str
     """Digest of interpreter + dependencies + code, in ``<prefix>/<namespace>/<name>``."""
     export_image: str
