@@ -133,8 +133,6 @@ def test_a_pods_device_is_known_by_its_route():
     assert pod_devices(routes) == {"veth12"}
 
 
-def test_kind_gets_the_same_kind_of_registry_and_metrics():
-    assert tomllib.loads(config()["containerdConfigPatches"][0]) == {
-        "plugins": {"io.containerd.cri.v1.images": {"registry": {"config_path": "/etc/containerd/certs.d"}}}
-    }
+def test_kind_gets_one_node_and_the_metrics_that_it_lacks():
+    assert [node["role"] for node in config()["nodes"]] == ["control-plane"]
     assert [each["kind"] for each in metrics()].count("APIService") == 1
