@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from lab.kube import Manifest, condition, wait_for
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The cluster with Slipway on it, and a Git server of this session's own."""
     found = open_lab()
-    git = GitServer(tmp_path_factory.mktemp("git"), found.git.address, 9419 + _worker())
+    git = GitServer(tmp_path_factory.mktemp("git"), found.git.address, _free_port(found.git.address))
     git.start()
     yield Lab(found.kube, found.helm, found.crane, git)
     git.stop()
@@ -72,6 +72,8 @@ def settled(lab: Lab) -> Callable[..., Manifest]:
     return wait
 
 
-def _worker() -> int:
-    """Number of this pytest-xdist worker, so that each has ports of its own."""
-    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+def _free_port(address: str) -> int:
+    """Return a port of this machine that nobody listens on, so that sessions side by side do not meet."""
+    with socket.socket() as free:
+        free.bind((address, 0))
+        return int(free.getsockname()[1])
