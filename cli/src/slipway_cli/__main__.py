@@ -16,6 +16,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StepFailed as failed:
         print(f"slipway: {failed.reason}: {failed.message}", file=sys.stderr)
         return 1
+    except OSError as error:
+        # A full disk, a folder that may not be written to: the machine's, not a bug of ours.
+        print(
+            f"slipway: {error.strerror}: {error.filename}" if error.filename else f"slipway: {error}", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0

@@ -38,6 +38,10 @@ def package(  # noqa: PLR0913  # one for each option of the command line
 ) -> None:
     """Package a project with the bytes that a build in the cluster makes of the same commit.
 
+    Example: slipway package examples/flight-delay -o flight-delay.zip
+
+    Example: slipway package . --push registry.example.com/airline/flight-delay
+
     Parameters
     ----------
     folder:
