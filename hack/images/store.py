@@ -59,9 +59,22 @@ class Store:
         found = LayerDigests(**json.loads((place / "layer.json").read_text()))
         return Layer(name=name, key=key, path=place / "layer.tar.gz", digests=found, reused=reused)
 
+    def tree(self, name: str, inputs: Any, fill: Callable[[Path], None]) -> Path:
+        """Return a prepared folder for these inputs, filling it where it is not here yet; only read it."""
+        key = hashlib.sha256(canonical(inputs)).hexdigest()[:20]
+        place = self.folder / "trees" / f"{name}-{key}"
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place.parent) as scratch:
+                fresh = Path(scratch) / "tree"
+                fill(fresh)
+                fresh.rename(place)
+            self._forget_old(place)
+        return place
+
     def sweep(self) -> None:
         """Remove what an interrupted build left; nobody else may be building."""
-        for kind in ("layers", "layouts"):
+        for kind in ("layers", "layouts", "trees"):
             for path in (self.folder / kind).glob(".*"):
                 shutil.rmtree(path)
 

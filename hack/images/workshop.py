@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import shutil
 import sys
@@ -151,10 +152,16 @@ class Workshop:
         requirements = (_HERE / "tools-requirements.txt").read_text()
         exporter = self.root / "operator/src/slipway_operator/exporter"
 
+        def install(tree: Path) -> None:
+            python.install(requirements, tree)
+            compile_tree(tree, "/opt/slipway/tools")
+
         def fill(tree: Path) -> None:
-            python.install(requirements, tree / "tools")
+            # Prepared once: an edit of the exporter must not install and compile its tools again.
+            tools = self.store.tree("tools", [self._tools_of_the_trade(), _made_by_python(), requirements], install)
+            shutil.copytree(tools, tree / "tools", symlinks=True, copy_function=os.link)
             shutil.copytree(exporter, tree / "exporter", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-            compile_tree(tree, "/opt/slipway")
+            compile_tree(tree / "exporter", "/opt/slipway/exporter")
 
         inputs = [_made_by_python(), requirements, tree_fingerprint(exporter)]
         return _Plan(name="tools", prefix="opt/slipway", inputs=inputs, fill=fill)

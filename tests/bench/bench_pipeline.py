@@ -20,11 +20,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.bench.bench_buildah import compare
+
 from lab import tell
 from lab.install import ROOT, SMALL_PACKAGE, Lab, open_lab, registry_prefix
 from lab.kube import Manifest, condition, post, wait_for
 from lab.projects import FLOWER, LOCK, model_deployment, spec, write_project
-from tests.bench.bench_buildah import compare
 
 NAMESPACE = "bench-pipeline"
 NAME = "bench"

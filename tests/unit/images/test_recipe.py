@@ -154,3 +154,24 @@ def test_what_an_interrupted_build_left_is_swept(tmp_path: Path) -> None:
     Store(tmp_path).sweep()
 
     assert (left.exists(), done.exists()) == (False, True)
+
+
+def test_a_tree_is_prepared_once_and_only_whole(tmp_path: Path) -> None:
+    calls = []
+
+    def fill(tree: Path) -> None:
+        calls.append(tree)
+        tree.mkdir()
+        (tree / "f").write_text("1")
+
+    def fail(tree: Path) -> None:
+        tree.mkdir()
+        raise OSError("disk full")
+
+    store = Store(tmp_path)
+    with pytest.raises(OSError, match="disk full"):
+        store.tree("t", 1, fail)
+
+    assert store.tree("t", 1, fill) == store.tree("t", 1, fill)
+    assert len(calls) == 1
+    assert (store.tree("t", 1, fill) / "f").read_text() == "1"
