@@ -7,13 +7,14 @@ as source is downloaded by `sdists` and built in a container without credentials
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from slipway_operator.builder.uv_errors import InstallReason, failure, only_sour
 from slipway_operator.builder.workplace import Workplace
 from slipway_operator.domain.requests import Interpreter
 
-FORMAT = "2"
+FORMAT = "3"
 """Part of each environment's key: raise it when the same requirements give other bytes."""
 
 _SH_SHEBANG = b"#!/bin/sh\n'''exec' "
@@ -120,9 +121,13 @@ class Environment:
         """Make it what the image needs: scripts that start without a shell, byte code, nothing else."""
         for name in _USELESS:
             (self.root / name).unlink(missing_ok=True)
-        for script in (self.root / "bin").iterdir():
-            if script.is_file() and not script.is_symlink():
-                self._point_at_image(script)
+        changed = {
+            script.name: record
+            for script in sorted((self.root / "bin").iterdir())
+            if script.is_file() and not script.is_symlink() and (record := self._point_at_image(script)) is not None
+        }
+        for listed in (self.root / "lib").glob("python*/site-packages/*.dist-info/RECORD"):
+            _correct(listed, changed)
         with step("compiling byte code"):
             try:
                 compile_tree(self.root, self.place.environment, python=os.fspath(self.python))
@@ -131,7 +136,8 @@ class Environment:
                     InstallReason.FAILED, f"compiling the packages' byte code ended with {error.returncode}"
                 ) from None
 
-    def _point_at_image(self, script: Path) -> None:
+    def _point_at_image(self, script: Path) -> str | None:
+        """Let a script start the image's interpreter; returns its new hash and size for RECORD."""
         content = script.read_bytes()
         shebang = f"#!{self.place.environment}/bin/python\n".encode()
         if content.startswith(_SH_SHEBANG):
@@ -139,11 +145,13 @@ class Environment:
         elif content.startswith(f"#!{self.root}".encode()):
             content = shebang + content.split(b"\n", 1)[-1]
         else:
-            return
+            return None
         # A new file: the old one may be a link into uv's cache.
         script.unlink()
         script.write_bytes(content)
         script.chmod(0o755)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        return f"sha256={digest},{len(content)}"
 
     def _uv_install(self, arguments: list[str], variables: dict[str, str]) -> Said:
         return Program(
@@ -156,6 +164,22 @@ class Environment:
             folder=self.place.work,
             seconds=self.place.limits.install_seconds,
         ).run()  # fmt: skip
+
+
+def _correct(record: Path, scripts: Mapping[str, str]) -> None:
+    """Write the new hashes of scripts into the list of what a package installed."""
+    if record.is_symlink():
+        return
+    lines = record.read_text("utf-8").splitlines()
+    corrected = []
+    for line in lines:
+        path = line.split(",", 1)[0]
+        folder, _, name = path.rpartition("/")
+        known = scripts.get(name) if folder.endswith("/bin") else None
+        corrected.append(line if known is None else f"{path},{known}")
+    if corrected != lines:
+        record.unlink()
+        record.write_text("\n".join(corrected) + "\n", "utf-8")
 
 
 def rootfs(place: Workplace) -> Path:

@@ -28,7 +28,7 @@ def package_folder(root: Path, target: Path, *, dirty: bool = False, limits: Lim
     Args:
         root: The project; in a Git repository it may be below its root.
         target: The zip file to write.
-        dirty: Take edited files as they are.
+        dirty: Take the tracked files as they lie in the folder, edited or not.
         limits: What is too large.
 
     Raises:
@@ -61,7 +61,7 @@ class _Clone:
         if commit is None:
             raise StepFailed("TreeDirty", "the repository has no commit yet: commit the project's files")
         edited = self._edited()
-        if not edited:
+        if not edited and not dirty:
             source = Provenance(kind="git", commit=commit, path=self._inside)
             with self._repository.contents() as contents:
                 found = self._repository.files(commit, self._inside)

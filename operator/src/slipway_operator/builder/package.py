@@ -43,6 +43,7 @@ LOCK_NAMES = ("uv.lock", "pylock.toml", "requirements.txt")
 
 _MANIFEST_BYTES = 64 << 20
 _CHUNK = 1 << 20
+_LFS_BYTES = 1024
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/v1\n"
 
 Kind = Literal["file", "executable", "link"]
@@ -245,7 +246,7 @@ class _Tally:
             raise StepFailed(
                 "SourceChanged", f"{found.path[:200]!a} changed while it was read: package again", retry=True
             )
-        if self.head.startswith(_LFS_HEAD):
+        if self.head.startswith(_LFS_HEAD) and b"\noid sha256:" in self.head and self._size < _LFS_BYTES:
             raise StepFailed(
                 "LfsPointer",
                 f"{found.path[:200]!a} is a Git LFS pointer, not the file: commit the file itself "
