@@ -2,8 +2,10 @@
 // release in go.mod does on create: structural schema, defaults, and CEL rules with their cost budget.
 //
 //	crd-check CRD.yaml < objects
+//	crd-check --policies < policies
 //
 // Standard input holds one object a line, as JSON; standard output gets one line for each: empty, or why it is refused.
+// With --policies the lines are ValidatingAdmissionPolicies, and each refused expression gets a line.
 package main
 
 import (
@@ -31,8 +33,15 @@ import (
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: crd-check CRD.yaml < objects")
+		fmt.Fprintln(os.Stderr, "usage: crd-check CRD.yaml < objects, or crd-check --policies < policies")
 		os.Exit(2)
+	}
+	if os.Args[1] == "--policies" {
+		if err := checkPolicies(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
 	}
 	definition, err := readDefinition(os.Args[1])
 	if err == nil {

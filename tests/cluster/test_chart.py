@@ -88,6 +88,22 @@ def test_namespaced_mode_has_no_right_beyond_its_namespaces() -> None:
 
 
 @pytest.mark.parametrize("mode", CI)
+def test_the_policies_compile_on_the_oldest_kubernetes(mode: str) -> None:
+    policies = [item for item in rendered(mode) if item["kind"] == "ValidatingAdmissionPolicy"]
+    broken = json.dumps(policies[-1]).replace("authorizer.group", "authoriser.group")
+
+    def refused(lines: list[str]) -> str:
+        done = subprocess.run(
+            [tool("crd-check"), "--policies"], input="\n".join(lines), capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert len(policies) == 2
+    assert refused([json.dumps(policy) for policy in policies]) == ""
+    assert "undeclared reference to 'authoriser'" in refused([broken])
+
+
+@pytest.mark.parametrize("mode", CI)
 def test_an_upgrade_touches_no_model(mode: str) -> None:
     """What serves belongs to its ModelDeployment: the release holds nothing but rights where it serves."""
     elsewhere = {i["kind"] for i in rendered(mode) if i["metadata"].get("namespace") not in {None, "slipway-system"}}
