@@ -151,7 +151,7 @@ def _failed_container(
     pod: Manifest, name: str, ended: Mapping[str, Any], *, words: StepKind, started: str | None
 ) -> Outcome:
     finished = ended.get("finishedAt")
-    said = _failed_message(ended.get("message") or "")
+    said = failed_message(ended.get("message") or "")
     if said is not None:
         return Broken(
             reason=well_formed(said.reason, otherwise=Reason.STEP_FAILED),
@@ -184,7 +184,8 @@ def _failed_container(
     )
 
 
-def _failed_message(text: str) -> Failed | None:
+def failed_message(text: str) -> Failed | None:
+    """The failure that a container of ours wrote as its termination message, if it did."""
     try:
         parsed = json.loads(text)
     except ValueError:

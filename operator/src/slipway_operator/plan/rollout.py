@@ -15,9 +15,10 @@ from slipway_operator.domain import labels
 from slipway_operator.domain.conditions import find_condition
 from slipway_operator.domain.contents import Content
 from slipway_operator.domain.durations import parse_time
-from slipway_operator.domain.reasons import Reason
+from slipway_operator.domain.reasons import Reason, well_formed
 from slipway_operator.domain.revisions import LoggedEntry
 from slipway_operator.plan.observed import Manifest, Observed, Ref, Trouble, ref_of, soonest
+from slipway_operator.plan.outcomes import failed_message
 from slipway_operator.plan.serving import (
     Served,
     autoscaler_for,
@@ -303,6 +304,10 @@ def _crash(pod: Manifest) -> Trouble | None:
         if ended.get("reason") == "OOMKilled":
             text = "a serving pod needed more memory than its limit: raise spec.serving.resources.limits.memory"
             return Trouble(reason=Reason.SERVING_OUT_OF_MEMORY, message=text, stalled=stalled)
+        told = failed_message(ended.get("message") or "")
+        if told is not None:
+            reason = well_formed(told.reason, otherwise=Reason.RUNTIME_FAILED)
+            return Trouble(reason=reason, message=told.message, stalled=stalled and not told.retry)
         said = (ended.get("message") or "").strip().splitlines()
         words = said[-1] if said else f"exit code {ended.get('exitCode')}"
         text = f"container {container['name']} of pod {pod['metadata']['name']} ended: {words[:400]}"
