@@ -12,7 +12,7 @@ import aiohttp
 import structlog
 from kubernetes.aio.client import ApiClient
 
-from slipway_operator.cluster.errors import error_of
+from slipway_operator.cluster.errors import GoneError, error_of
 from slipway_operator.cluster.kinds import OWNED, Where, collection_path, object_path
 from slipway_operator.cluster.protocol import ConflictError
 from slipway_operator.domain import labels
@@ -152,6 +152,8 @@ class KubernetesCluster:
         }
         try:
             await self.call("POST", collection_path(Where("events.k8s.io/v1", "Event", meta["namespace"])), body=body)
+        except GoneError:
+            return
         except Exception as error:  # noqa: BLE001 - an event is never worth a failed reconcile
             log.warning("event not recorded", reason=event.reason, error=str(error))
 
