@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import urllib.error
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,19 @@ def address(lab: Lab, name: str, namespace: str) -> str:
     if service is None:
         raise AssertionError(f"there is no Service {namespace}/{name}")
     return f"http://{service['spec']['clusterIP']}"
+
+
+def ask(lab: Lab, name: str, namespace: str) -> Any:
+    """Ask a new Service; nodes route to it up to a second after it is there."""
+    url = f"{address(lab, name, namespace)}/predict"
+
+    def answer() -> Any:
+        try:
+            return post(url, QUESTION)
+        except (urllib.error.URLError, ConnectionError):
+            return None
+
+    return wait_for(answer, seconds=15, what=f"an answer of {name}")
 
 
 def jobs(lab: Lab, name: str, namespace: str) -> dict[str, str]:
@@ -55,7 +70,7 @@ def test_a_commit_becomes_an_answer(lab: Lab, namespace: str, iris: str, settled
     live = resource["status"]["live"]
     entries = lab.kube.list("controllerrevisions", namespace, "slipway.dev/log=true")
 
-    answer = post(f"{address(lab, iris, namespace)}/predict", QUESTION)
+    answer = ask(lab, iris, namespace)
 
     assert answer["model_version"] == live["content"]
     assert answer["predictions"][0]["label"] == 0
@@ -148,12 +163,12 @@ def test_two_of_one_name_in_two_namespaces_do_not_meet(lab: Lab, namespace: str,
     try:
         lab.kube.apply(model_deployment(iris, other, spec(lab.git.url(iris))))
         settled(iris, other)
-        assert post(f"{address(lab, iris, other)}/predict", QUESTION)["predictions"]
+        assert ask(lab, iris, other)["predictions"]
 
         lab.kube.delete("modeldeployment", iris, other)
 
         wait_for(lambda: not lab.kube.list("pods", other), seconds=90, what="pods of the deleted one to end")
-        assert post(f"{address(lab, iris, namespace)}/predict", QUESTION)["predictions"]
+        assert ask(lab, iris, namespace)["predictions"]
     finally:
         lab.kube.delete("namespace", other)
 
@@ -261,7 +276,7 @@ def test_a_name_of_45_characters_serves(lab: Lab, namespace: str, settled: Settl
     lab.kube.apply(model_deployment(name, namespace, spec(lab.git.url("longest"))))
 
     settled(name, namespace)
-    assert post(f"{address(lab, name, namespace)}/predict", QUESTION)["predictions"]
+    assert ask(lab, name, namespace)["predictions"]
 
 
 @pytest.mark.parametrize("name", ["a" * 46, "1st", "has.dots", "Upper"])
