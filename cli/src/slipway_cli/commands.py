@@ -6,14 +6,15 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import cyclopts
 
+from slipway_operator.builder import oci
 from slipway_operator.builder.errors import StepFailed
-from slipway_operator.builder.images import push_artifact
 from slipway_operator.builder.laptop import package_folder
 from slipway_operator.builder.package import Package
 from slipway_operator.builder.progress import readable
@@ -62,44 +63,51 @@ def package(  # noqa: PLR0913  # one for each option of the command line
     with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
         target = output if output is not None else Path(scratch) / "package.zip"
         made = package_folder(folder, target, dirty=dirty)
-        image = _push(made, push, Path(scratch) / "layout", insecure=insecure) if push is not None else None
-        _show(made, image, output, as_json=json_)
+        layout = Path(scratch) / "layout"
+        digest = oci.write_layout(layout, made.artifact())
+        image = None
+        if push is not None:
+            name, tag = _place(push, made)
+            RegistryClient(insecure=insecure).push_layout(layout, f"{name}:{tag}")
+            image = f"{name}@{digest}"
+        _show(made, digest, {"output": str(output) if output else None, "image": image}, as_json=json_)
 
 
-def _push(made: Package, repository: str, scratch: Path, *, insecure: bool) -> str:
+def _place(repository: str, made: Package) -> tuple[str, str]:
+    """Repository and tag to push to; without a tag, one that names the content."""
     name, colon, tag = repository.rpartition(":")
     if not colon or "/" in tag:
         name, tag = repository, f"package-{made.sha256[:20]}"
-    if "@" in repository or not name or name.startswith("-"):
+    if "@" in repository or "/" not in name or name.startswith("-"):
         raise StepFailed("InvalidReference", f"{repository!r} is no repository: use registry/name[:tag]")
-    digest = push_artifact(RegistryClient(insecure=insecure), made.artifact(), f"{name}:{tag}", scratch)
-    return f"{name}@{digest}"
+    return name, tag
 
 
-def _show(made: Package, image: str | None, output: Path | None, *, as_json: bool) -> None:
+def _show(made: Package, digest: str, where: Mapping[str, str | None], *, as_json: bool) -> None:
     source = made.manifest.source
     facts = {
+        "digest": digest,
         "sha256": made.sha256,
         "commit": source.commit,
         "path": source.path,
         "files": len(made.manifest.files),
         "bytes": made.size,
         "locks": made.manifest.locks,
-        "output": str(output) if output is not None else None,
-        "image": image,
+        **where,
     }
     if as_json:
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
         return
     lines = [
-        f"sha256:{made.sha256}",
+        f"package {digest}",
+        f"zip file sha256:{made.sha256}",
         f"{facts['files']} files, {readable(made.size)}, commit {source.commit}, path {source.path}",
         *(f"lock {name} sha256:{digest}" for name, digest in sorted(made.manifest.locks.items())),
     ]
     if not made.manifest.locks:
         lines.append("no lock file at its root: add one with `uv lock` before you deploy it")
-    if output is not None:
-        lines.append(f"written to {output}")
-    if image is not None:
-        lines.append(f"pushed as {image}")
+    if where["output"] is not None:
+        lines.append(f"written to {where['output']}")
+    if where["image"] is not None:
+        lines.append(f"pushed as {where['image']}")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -238,11 +238,19 @@ def test_a_push_names_the_reference_for_the_spec(clone, tmp_path, capsys, monkey
 
     facts = json.loads(capsys.readouterr().out)
     asked = json.loads((tmp_path / "asked").read_text())
-    assert facts["image"].startswith("reg.test/airline/flight@sha256:")
+    assert facts["image"] == f"reg.test/airline/flight@{facts['digest']}"
     assert (asked[0], asked[2:]) == (
         "push",
         [f"reg.test/airline/flight:package-{facts['sha256'][:20]}", "--insecure"],
     )
+
+
+@pytest.mark.parametrize("place", ["flight", "reg.test/x@sha256:00", "-x/y", ""])
+def test_a_place_that_is_no_repository_is_refused(place, clone, capsys, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: "crane")
+
+    assert main(["package", str(clone), f"--push={place}"]) == 1
+    assert "InvalidReference" in capsys.readouterr().err
 
 
 def test_a_push_without_crane_says_what_is_missing(clone, tmp_path, capsys, monkeypatch):
