@@ -124,7 +124,7 @@ FAULTS = [
     Fault("unknown-path", "PathNotFound", "models/nowhere", change=at("source", "git", "path", value="models/nowhere")),
     Fault("lock-missing", "LockFileMissing", "requirements.txt", files={"requirements.txt": None}),
     Fault("lock-without-hashes", "LockFileNotHashed", "hash", files={"requirements.txt": without_hashes()}),
-    Fault("hash-mismatch", "HashMismatch", "hash", files={"requirements.txt": with_wrong_hash()}),
+    Fault("hash-mismatch", "HashMismatch", "lock file", files={"requirements.txt": with_wrong_hash()}),
     Fault(
         "package-absent", "PackageNotAvailable", "slipway-no-such-package", files={"requirements.txt": NO_SUCH_PACKAGE}
     ),
