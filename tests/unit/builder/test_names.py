@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway_operator.builder import names
@@ -62,6 +62,7 @@ def test_a_name_that_is_not_utf8_has_its_own_reason() -> None:
     assert "caf\\\\xe9.csv" in failed.value.message
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_what_is_accepted_stays_inside_wherever_it_is_joined(path: str) -> None:
     if names.fault_of(path) is None:

@@ -9,6 +9,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,11 @@ def _from_uv_lock(name: str, text: str, project: Package, place: Workplace, pyth
         root = private / "project"
         package.unpack(project, root, only=_is_metadata)
         uv = _Uv(place=place, private=private, folder=root / folder, python=python)
-        uv.check(name)
-        requirements = parse(uv.export(name), name)
+        with ThreadPoolExecutor(1) as beside:
+            # Each takes a few tenths of a second; what is out of date is said first.
+            exported = beside.submit(uv.export, name)
+            uv.check(name)
+            requirements = parse(exported.result(), name)
     return replace(requirements, indexes=_indexes(locked), files=_files(locked))
 
 
@@ -207,7 +211,7 @@ class _Uv:
         return Program(
             command=[
                 "uv", *arguments, "--quiet", "--offline", "--no-progress", "--no-python-downloads",
-                "--python", str(self.python), "--cache-dir", str(self.private / "cache"),
+                "--python", str(self.python), "--cache-dir", str(self.private / arguments[0]),
             ],
             variables=self.place.base_variables(self.private),
             folder=self.folder,
