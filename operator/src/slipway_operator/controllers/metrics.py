@@ -40,12 +40,12 @@ class Metrics:
         lines = ["# TYPE slipway_reconciles_total counter"]
         lines += [
             f'slipway_reconciles_total{{kind="{kind}",result="{result}"}} {count}'
-            for (kind, result), count in sorted(self._runs.items())
+            for (kind, result), count in sorted(dict(self._runs).items())
         ]
         lines.append("# TYPE slipway_reconcile_seconds_total counter")
         lines += [
             f'slipway_reconcile_seconds_total{{kind="{kind}"}} {seconds:.6f}'
-            for kind, seconds in sorted(self._seconds.items())
+            for kind, seconds in sorted(dict(self._seconds).items())
         ]
         lines += [
             "# TYPE slipway_objects gauge",

@@ -96,13 +96,15 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
         def is_ready() -> bool:
             return cluster.last_answer is not None and loop.time() - cluster.last_answer < READY_SECONDS
 
-        server = await web.serve(
-            alive=freshness.is_alive,
-            ready=is_ready,
-            metrics=lambda: metrics.text(keys=len(deployments.known()), watch_age=freshness.age),
-            port=port if port is not None else int(os.environ.get(PORT_VARIABLE, web.PORT)),
+        server = web.Web(
+            {
+                "/healthz": web.health(freshness.is_alive, "alive", "a watch is behind, or the loop stands still"),
+                "/readyz": web.health(is_ready, "ready", "the API server has not answered for a while"),
+                "/metrics": lambda: (200, metrics.text(keys=len(deployments.known()), watch_age=freshness.age)),
+            },
+            port if port is not None else int(os.environ.get(PORT_VARIABLE, web.PORT)),
         )
-        stack.push_async_callback(server.cleanup)
+        stack.callback(server.close)
         tasks = [
             asyncio.create_task(keep_comparing(freshness, versions, deployments.ring), name="compare"),
             asyncio.create_task(volumes.keep_asking(ring_all), name="image volumes"),

@@ -1,35 +1,76 @@
-"""The operator's small web server: is it alive, is it ready, and a few numbers."""
+"""The operator's small web server: is it alive, is it ready, and a few numbers.
+
+It answers from a thread of its own: on a node without a free processor the event loop
+has a queue, and a probe that waits in it would end a process that does its work. That
+the loop turns at all is part of what ``alive`` says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from aiohttp import web
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PORT = 8081
 
-
-async def serve(
-    *, alive: Callable[[], bool], ready: Callable[[], bool], metrics: Callable[[], str], port: int
-) -> web.AppRunner:
-    """Start serving; the caller cleans the runner up."""
-
-    async def healthz(_: web.Request) -> web.Response:
-        return _answer(alive(), "alive", "a watch is behind, or the loop stands still")
-
-    async def readyz(_: web.Request) -> web.Response:
-        return _answer(ready(), "ready", "the API server has not answered for a while")
-
-    async def numbers(_: web.Request) -> web.Response:
-        return web.Response(text=metrics(), content_type="text/plain")
-
-    app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", numbers)])
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    return runner
+Page = Callable[[], tuple[int, str]]
 
 
-def _answer(good: bool, yes: str, no: str) -> web.Response:
-    return web.Response(text=(yes if good else no) + "\n", status=200 if good else 503)
+class Web:
+    """Serves pages until closed."""
+
+    def __init__(self, pages: Mapping[str, Page], port: int) -> None:
+        """Start serving.
+
+        Args:
+            pages: Status and text by path.
+            port: Port on all addresses; 0: any free one.
+        """
+        self._server = _Server(("", port), _handler(pages))
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def health(good: Callable[[], bool], yes: str, no: str) -> Page:
+    """A page for a probe."""
+
+    def page() -> tuple[int, str]:
+        return (200, yes) if good() else (503, no)
+
+    return page
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+def _handler(pages: Mapping[str, Page]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path)
+            status, text = page() if page is not None else (404, "there are /healthz, /readyz and /metrics")
+            body = (text.rstrip("\n") + "\n").encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Probes are no news."""
+
+    return Handler

@@ -1,0 +1,59 @@
+"""The probes' pages."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from slipway_operator.controllers.metrics import Metrics
+from slipway_operator.controllers.web import Web, health
+
+
+@pytest.fixture
+def state() -> dict[str, bool]:
+    return {"alive": True}
+
+
+@pytest.fixture
+def web(state: dict[str, bool]) -> Iterator[Web]:
+    metrics = Metrics()
+    with metrics.reconcile("ModelDeployment"):
+        pass
+    pages = {
+        "/healthz": health(lambda: state["alive"], "alive", "the loop stands still"),
+        "/metrics": lambda: (200, metrics.text(keys=3, watch_age=1.25)),
+    }
+    served = Web(pages, 0)
+    yield served
+    served.close()
+
+
+def get(web: Web, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{web.port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_a_probe_sees_a_change_at_once(web, state):
+    assert get(web, "/healthz") == (200, "alive\n")
+    state["alive"] = False
+    assert get(web, "/healthz") == (503, "the loop stands still\n")
+
+
+def test_metrics_are_prometheus_text(web):
+    status, text = get(web, "/metrics")
+
+    assert status == 200
+    assert 'slipway_reconciles_total{kind="ModelDeployment",result="success"} 1' in text
+    assert "slipway_objects 3" in text
+    assert "slipway_watch_age_seconds 1.2" in text
+
+
+def test_other_paths_say_what_there_is(web):
+    assert get(web, "/")[0] == 404
