@@ -133,9 +133,9 @@ def _from_uv_lock(name: str, text: str, project: Package, place: Workplace, pyth
         root = private / "project"
         package.unpack(project, root, only=_is_metadata)
         uv = _Uv(place=place, private=private, folder=root / folder, python=python)
-        with ThreadPoolExecutor(1) as beside:
+        with ThreadPoolExecutor(1) as pool:
             # Each takes a few tenths of a second; what is out of date is said first.
-            exported = beside.submit(uv.export, name)
+            exported = pool.submit(uv.export, name)
             uv.check(name)
             requirements = parse(exported.result(), name)
     return replace(requirements, indexes=_indexes(locked), files=_files(locked))
