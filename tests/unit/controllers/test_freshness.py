@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from slipway_operator.controllers.freshness import BEHIND_SECONDS, LOOK_SECONDS, Freshness
+from slipway_operator.cluster.client import NotFoundError
+from slipway_operator.controllers.freshness import BEHIND_SECONDS, LOOK_SECONDS, Freshness, keep_comparing
+from slipway_operator.domain.errors import Waiting
 from slipway_operator.domain.keys import Key
 
 KEY = Key("airline", "flight-delay")
@@ -83,3 +85,49 @@ def test_an_api_server_that_is_away_is_not_the_watch_s_fault(freshness, clock):
         freshness.pause()
 
     assert freshness.is_alive()
+
+
+class Stop(BaseException):
+    pass
+
+
+async def compare(monkeypatch, freshness, clock, lists):
+    """Run the endless loop over these answers of the API server."""
+    answers = iter(lists)
+    rung = []
+
+    async def sleep(seconds):
+        clock.now += seconds
+
+    async def versions():
+        answer = next(answers, None)
+        if answer is None:
+            raise Stop
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("slipway_operator.controllers.freshness.asyncio.sleep", sleep)
+    with pytest.raises(Stop):
+        await keep_comparing(freshness, versions, rung.append)
+    return rung
+
+
+async def test_what_a_frozen_watch_missed_is_rung_for(monkeypatch, freshness, clock):
+    freshness.seen(KEY, "1")
+
+    rung = await compare(monkeypatch, freshness, clock, [{KEY: "1"}, {KEY: "2"}, {KEY: "2"}, {KEY: "2"}])
+
+    assert rung == [KEY, KEY]
+
+
+async def test_an_outage_of_the_api_server_does_not_end_the_process(monkeypatch, freshness, clock):
+    await compare(monkeypatch, freshness, clock, [Waiting("ApiServerUnavailable", "m")] * 20)
+
+    assert freshness.is_alive()
+
+
+async def test_missing_kinds_end_the_process_so_that_it_looks_for_them_anew(monkeypatch, freshness, clock):
+    await compare(monkeypatch, freshness, clock, [NotFoundError("no such kind")] * 6)
+
+    assert not freshness.is_alive()
