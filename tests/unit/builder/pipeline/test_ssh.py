@@ -1,0 +1,134 @@
+"""Git over ssh at a real sshd: our key, the Secret's host keys, and no other."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from slipway_operator.builder import git
+from slipway_operator.builder.errors import StepFailed
+from slipway_operator.domain.requests import GitSource
+
+from .conftest import free_port, program, serving
+
+
+@dataclass
+class Server:
+    """An sshd that lets one key in.
+
+    Attributes:
+        url: Without a path.
+        key: The private key.
+        known: A line for known_hosts.
+    """
+
+    url: str
+    key: str
+    known: str
+
+
+def keypair(path: Path) -> tuple[str, str]:
+    subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path.read_text(), path.with_suffix(".pub").read_text()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    sshd = program("sshd")
+    root = tmp_path_factory.mktemp("ssh")
+    root.chmod(0o700)
+    _, host = keypair(root / "host")
+    key, public = keypair(root / "user")
+    (root / "authorized").write_text(public)
+    (root / "authorized").chmod(0o600)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    port = free_port()
+    lines = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": root / "host",
+        "AuthorizedKeysFile": root / "authorized",
+        "PidFile": "none",
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PermitRootLogin": "prohibit-password",
+    }
+    (root / "config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+    with serving([sshd, "-D", "-e", "-f", str(root / "config")], port, root):
+        kind, text = host.split()[:2]
+        yield Server(
+            url=f"ssh://{getpass.getuser()}@127.0.0.1:{port}", key=key, known=f"[127.0.0.1]:{port} {kind} {text}\n"
+        )
+
+
+def secret(place, **keys: str) -> None:
+    folder = place.secrets / "source"
+    folder.mkdir()
+    for name, text in keys.items():
+        (folder / name.replace("ssh_privatekey", "ssh-privatekey")).write_text(text)
+
+
+def test_a_repository_over_ssh_opens_with_its_key(server, origin, place):
+    origin.write("a.py")
+    commit = origin.commit()
+    # As a mounted Secret has it: without the last newline, and readable by the group.
+    secret(place, ssh_privatekey=server.key.rstrip("\n"), known_hosts=server.known)
+    source = GitSource(url=f"{server.url}{origin.bare}", ref="main")
+
+    assert git.resolve(source, place) == commit
+    with git.fetched(source, place) as (repository, fetched):
+        assert fetched == commit
+        assert [file.path for file in repository.files(commit, ".")] == ["a.py"]
+
+
+def test_a_server_with_another_host_key_is_refused(server, origin, place, tmp_path):
+    _, other = keypair(tmp_path / "other")
+    known = server.known.split(" ", 1)[0] + " " + other
+    secret(place, ssh_privatekey=server.key, known_hosts=known)
+
+    with pytest.raises(StepFailed) as failed:
+        git.resolve(GitSource(url=f"{server.url}{origin.bare}"), place)
+
+    assert failed.value.reason == "HostKeyMissing", failed.value.message
+
+
+def test_another_key_is_refused(server, origin, place, tmp_path):
+    key, _ = keypair(tmp_path / "other")
+    secret(place, ssh_privatekey=key, known_hosts=server.known)
+
+    with pytest.raises(StepFailed) as failed:
+        git.resolve(GitSource(url=f"{server.url}{origin.bare}"), place)
+
+    assert failed.value.reason == "SourceAccessDenied", failed.value.message
+
+
+@pytest.mark.parametrize(
+    ("left_out", "reason"), [("known_hosts", "HostKeyMissing"), ("ssh_privatekey", "SourceAccessDenied")]
+)
+def test_a_secret_that_lacks_a_key(server, origin, place, left_out, reason):
+    keys = {"ssh_privatekey": server.key, "known_hosts": server.known}
+    del keys[left_out]
+    secret(place, **keys)
+
+    with pytest.raises(StepFailed) as failed:
+        git.resolve(GitSource(url=f"{server.url}{origin.bare}"), place)
+
+    assert failed.value.reason == reason
+
+
+def test_a_repository_that_is_not_there(server, place):
+    secret(place, ssh_privatekey=server.key, known_hosts=server.known)
+
+    with pytest.raises(StepFailed) as failed:
+        git.resolve(GitSource(url=f"{server.url}/nowhere.git"), place)
+
+    assert failed.value.reason == "RepositoryNotFound", failed.value.message
