@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipway_operator.builder import answers
+from slipway_operator.builder import answers, command
 from slipway_operator.builder.errors import StepFailed
 from slipway_operator.builder.programs import Program, Said
 from slipway_operator.builder.uv_errors import failure, only_source
@@ -98,6 +99,26 @@ def test_an_answer_always_fits(message):
 
     assert len(text) < 1024
     assert Failed.model_validate_json(text).reason == "X"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "WorkVolumeFull"),
+        (OSError(errno.EIO, "Input/output error"), 2, "InternalError"),
+        (KeyError("x"), 2, "InternalError"),
+        (command.Terminated(), 1, "Terminated"),
+    ],
+)
+def test_whatever_is_raised_becomes_a_message(tmp_path, monkeypatch, error, code, reason):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(command, "call", fail)
+    target = tmp_path / "message"
+
+    assert command.run(["probe"], {"SLIPWAY_TERMINATION_LOG": str(target)}) == code
+    assert json.loads(target.read_text())["reason"] == reason
 
 
 def test_a_long_message_keeps_its_end_which_says_what_to_change():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -35,14 +36,25 @@ def run(words: Sequence[str], variables: Mapping[str, str]) -> int:
         answer = Failed(reason=failed.reason, message=failed.message, retry=failed.retry)
     except Terminated:
         answer = Failed(reason="Terminated", message="the container was told to end before it was done", retry=True)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            return _bug(target, error)
+        answer = Failed(
+            reason="WorkVolumeFull",
+            message="the Job's volume is full: commit less, or raise jobs.workVolumeLimit of the platform",
+        )
     except Exception as error:  # noqa: BLE001  # the last place that can explain it to the operator
-        traceback.print_exc()
-        bug = Failed(reason="InternalError", message=f"a bug of Slipway: {type(error).__name__}: {error}")
-        write_answer(target, bug)
-        return 2
+        return _bug(target, error)
     if answer is not None:
         write_answer(target, answer)
     if isinstance(answer, Failed):
         sys.stdout.write(f"failed: {answer.reason}: {answer.message}\n")
         return 1
     return 0
+
+
+def _bug(target: Path, error: Exception) -> int:
+    traceback.print_exc()
+    message = f"a bug of Slipway: {type(error).__name__}: {error}"
+    write_answer(target, Failed(reason="InternalError", message=message))
+    return 2

@@ -138,6 +138,8 @@ def _package(line: str, where: str) -> Requirement:
     bare = _HASH.sub("", line).strip()
     what, _, marker = bare.partition(" ;") if "@" in bare.partition(";")[0] else bare.partition(";")
     found = _NAME.match(what.strip())
+    if bare.startswith((".", "/", "file:")):
+        raise _not_a_file(where, ascii(bare[:80]))
     if found is None or (found[3] != "@" and found[5].strip()):
         if not hashes:
             raise _not_hashed(where, bare)

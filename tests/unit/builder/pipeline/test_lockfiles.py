@@ -170,7 +170,9 @@ def test_a_file_by_its_url():
     )
 
 
-@pytest.mark.parametrize("line", ["-r other.txt", "-c x.txt", "-e .", "--find-links=/tmp", "-f x"])
+@pytest.mark.parametrize(
+    "line", ["./libs/shared", "../shared", "-r other.txt", "-c x.txt", "-e .", "--find-links=/tmp", "-f x"]
+)
 def test_requirements_that_name_other_sources_are_refused(line):
     with pytest.raises(StepFailed, match="LockFileUnsupported"):
         parse(f"{line}\n", "requirements.txt")
