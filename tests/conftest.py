@@ -213,5 +213,11 @@ def world() -> World:
     return World()
 
 
+@pytest.fixture(scope="session")
+def world_type() -> type[World]:
+    """For tests that need many worlds."""
+    return World
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden-update", action="store_true", help="rewrite the golden plans instead of comparing")
