@@ -328,6 +328,18 @@ def test_a_model_of_another_scikit_learn_names_both_versions(tmp_path, monkeypat
     assert "lock scikit-learn==1.0.2" in refused.value.message
 
 
+def test_a_model_that_another_scikit_learn_cannot_even_read_names_both_versions(tmp_path, monkeypatch):
+    monkeypatch.setattr("sklearn.base.__version__", "1.0.2")
+    content = pickle.dumps(logistic()).replace(b"LogisticRegression", b"LogisticRegressioN")
+    monkeypatch.undo()
+    (tmp_path / "model.pkl").write_bytes(content)
+    with pytest.raises(Failure) as refused:
+        loading.load_model(tmp_path / "model.pkl")
+
+    assert refused.value.reason == "ModelVersionMismatch"
+    assert "lock scikit-learn==1.0.2" in refused.value.message
+
+
 @pytest.mark.parametrize(("name", "content", "reason", "says"), [
     pytest.param("other.csv", "", "ExampleMissing", "sample.csv is not in the project", id="absent"),
     pytest.param("sample.csv", "", "ExampleUnreadable", "has no row", id="empty"),

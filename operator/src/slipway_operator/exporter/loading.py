@@ -105,10 +105,36 @@ def _explained(path: Path, error: BaseException) -> Failure:
         )
         return Failure("ModelLoadFailed", message)
     text = f"{type(error).__name__}: {error}"
+    if _is_of_another_version(error):
+        was, now = _saved_with(path), _installed()
+        again = f"or lock scikit-learn=={was}" if was else "or lock the version that made it"
+        message = (
+            f"The model was saved with {f'scikit-learn {was}' if was else 'another scikit-learn'}, and the project's "
+            f"lock file has {now}, which cannot read it ({str(error)[:160]}): train it again, {again}."
+        )
+        return Failure("ModelVersionMismatch", message)
     if isinstance(error, AttributeError) and "__main__" in str(error):
         message = f"{path.name}: {error}. Put that class or function into a module of the project, not into the script."
         return Failure("ModelLoadFailed", message)
     return Failure("ModelLoadFailed", f"{path.name} cannot be loaded: {text[:400]}")
+
+
+def _is_of_another_version(error: BaseException) -> bool:
+    """Recognize a file that fails before scikit-learn can warn: its own parts are absent or of another shape."""
+    if isinstance(error, (AttributeError, ImportError)) and "sklearn" in str(error):
+        return True
+    return isinstance(error, ValueError) and "incompatible dtype" in str(error)
+
+
+def _saved_with(path: Path) -> str | None:
+    """Find scikit-learn's version in the bytes of a pickle that is not compressed."""
+    with path.open("rb") as stream:
+        found = re.search(rb"_sklearn_version.{1,16}?(\d+\.\d+(?:\.\w+)*)", stream.read(64 << 20), re.DOTALL)
+    return None if found is None else found[1].decode("ascii")
+
+
+def _installed() -> str:
+    return str(importlib.import_module("sklearn").__version__)
 
 
 def check_estimator(model: Any) -> None:
