@@ -128,6 +128,7 @@ DEBIAN = {
     "busybox": "busybox-static",
     "conntrack": "conntrack",
     "docker-registry": "docker-registry",
+    "git": "git",
     "ip": "iproute2",
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
@@ -136,6 +137,7 @@ DEBIAN = {
     "openssl": "openssl",
     "runc": "runc",
     "socat": "socat",
+    "svnserve": "subversion",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
 """Program (or a file that tells) → the Debian package that it comes from."""
