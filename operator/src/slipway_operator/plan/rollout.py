@@ -91,7 +91,7 @@ def plan_rollout(
 
     if live is not None:
         served = _served(seen, live.entry.digests, live.entry.registry, replicas=live_size(seen, spec, live))
-        pass
+        names.add(deployment_name(seen.key.name, live.entry.digests))
         apply += _live_objects(seen, spec, live, served)
         live_ready = readiness_of(seen, live.entry.digests, size=served.replicas)
 
