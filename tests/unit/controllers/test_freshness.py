@@ -94,7 +94,7 @@ class Stop(BaseException):
 async def compare(monkeypatch, freshness, clock, lists):
     """Run the endless loop over these answers of the API server."""
     answers = iter(lists)
-    rung = []
+    rung: list[Key] = []
 
     async def sleep(seconds):
         clock.now += seconds
