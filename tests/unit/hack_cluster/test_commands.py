@@ -154,6 +154,6 @@ def test_the_clusters_own_addresses_go_past_a_proxy():
 
 
 def test_no_variable_configures_a_component_behind_our_back():
-    given = {"ETCD_DATA_DIR": "/x", "REGISTRY_HTTP_ADDR": ":1", "KUBECONFIG": "/x", "HOME": "/root"}
+    given = {"ETCD_DATA_DIR": "/x", "REGISTRY_HTTP_ADDR": ":1", "KUBECONFIG": "/x", "HOME": "/home/ada"}
 
-    assert local.environment_for(given, "192.0.2.2") == {"HOME": "/root"}
+    assert local.environment_for(given, "192.0.2.2") == {"HOME": "/home/ada"}

@@ -6,5 +6,5 @@ message. No file of a project is ever executed here but by the verb ``run``, whi
 credential.
 
 Neighbours: ``domain.requests`` is the wire to the operator; ``exporter`` runs in the
-project's own image and leaves its files in ``/work`` for the verbs that push.
+project's own image and leaves its files in ``/workspace`` for the verbs that push.
 """

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     before = signal.signal(signal.SIGTERM, _end_at_once)
     try:
-        if words == ["run"] and not Path(os.environ.get("SLIPWAY_WORK", "/work"), "build", "plan.json").exists():
+        if words == ["run"] and not Path(os.environ.get("SLIPWAY_WORK", "/workspace"), "build", "plan.json").exists():
             print("nothing to build from source", flush=True)
             return 0
         from slipway_operator.builder import command  # noqa: PLC0415  # see above

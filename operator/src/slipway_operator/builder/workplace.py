@@ -1,7 +1,7 @@
 """Where a container finds its volumes, and the bounds it works within.
 
 Everything can be moved by environment variables, so that tests and laptops run the same
-verbs without ``/work``; in a Job the defaults hold.
+verbs without ``/workspace``; in a Job the defaults hold.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 TERMINATION_MESSAGE_LIMIT = 1024
 """Bytes of an answer; the kubelet keeps 4096 a container, 12 KiB a pod."""
 
-WORK = "/work"
+WORK = "/workspace"
 """The volume that the containers of one Job share."""
 
 HANDOVER = "/handover"

@@ -88,7 +88,7 @@ def _stage(area: Path) -> str:
 
 
 def run_export(request: ExportRequest, places: Places) -> None:
-    """Export, and leave the four files in ``/work/model``.
+    """Export, and leave the four files in ``/workspace/model``.
 
     Raises:
         Failure: With the reasons that ``docs/export.md`` lists.

@@ -26,7 +26,7 @@ class Places:
         """Read the places, with the images' layout as the default."""
         here = Path(__file__).resolve().parent
         return cls(
-            work=Path(os.environ.get("SLIPWAY_WORK", "/work")),
+            work=Path(os.environ.get("SLIPWAY_WORK", "/workspace")),
             project=Path(os.environ.get("SLIPWAY_PROJECT", "/opt/project")),
             tools=Path(os.environ.get("SLIPWAY_TOOLS", str(here.parent / "tools"))),
         )

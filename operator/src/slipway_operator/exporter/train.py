@@ -1,7 +1,7 @@
 """``train``: the supervisor of a project's training command.
 
-Runs the command, keeps its output in ``/work/train.log``, and leaves the model,
-the metrics and ``/work/train.json`` for the container that pushes them.
+Runs the command, keeps its output in ``/workspace/train.log``, and leaves the model,
+the metrics and ``/workspace/train.json`` for the container that pushes them.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _collect_model(request: TrainRequest, root: Path, *, before: object, began: 
 
 
 def run_training(request: TrainRequest, places: Places) -> None:
-    """Train, and leave model, metrics and facts in ``/work``.
+    """Train, and leave model, metrics and facts in ``/workspace``.
 
     Raises:
         Failure: With the reasons that ``docs/export.md`` lists.
