@@ -119,6 +119,10 @@ def _finished(proto: Any, inputs: list[Input], opset: int) -> Converted:
             _cast_at_door(onnx, proto, tensors[item.name])
     _classifiers_answer_in_float32(onnx, proto)
     proto.ir_version = min(proto.ir_version, IR_VERSIONS[opset])
+    # skl2onnx lists the domains in the order of a set, which changes from process to process.
+    domains = sorted(proto.opset_import, key=lambda used: used.domain)
+    del proto.opset_import[:]
+    proto.opset_import.extend(domains)
     proto.producer_name = "slipway"
     proto.producer_version = proto.domain = proto.doc_string = proto.graph.doc_string = ""
     proto.model_version = 0
