@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.git import GitServer
+from lab.git import GitServer, free_port
 from lab.install import Lab, open_lab
 from lab.kube import Manifest, condition, wait_for
 
@@ -18,7 +17,7 @@ from lab.kube import Manifest, condition, wait_for
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The cluster with Slipway on it, and a Git server of this session's own."""
     found = open_lab()
-    git = GitServer(tmp_path_factory.mktemp("git"), found.git.address, _free_port(found.git.address))
+    git = GitServer(tmp_path_factory.mktemp("git"), found.git.address, free_port(found.git.address))
     git.start()
     yield Lab(found.kube, found.helm, found.crane, git)
     git.stop()
@@ -70,10 +69,3 @@ def settled(lab: Lab) -> Callable[..., Manifest]:
             raise AssertionError(f"{error}; its status is {status}") from None
 
     return wait
-
-
-def _free_port(address: str) -> int:
-    """Return a port of this machine that nobody listens on, so that sessions side by side do not meet."""
-    with socket.socket() as free:
-        free.bind((address, 0))
-        return int(free.getsockname()[1])
