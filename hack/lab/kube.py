@@ -102,8 +102,8 @@ class Kube:
             process.wait(timeout=10)
 
 
-def wait_for(look: Callable[[], T | None], *, seconds: float, what: str, every: float = 0.25) -> T:
-    """Look until something is there.
+def wait_for(look: Callable[[], T | None], *, seconds: float, what: str, every: float = 0.5) -> T:
+    """Look until something is there; each look starts a kubectl, so seldom is kind to small machines.
 
     Raises:
         TimeoutError: nothing was there within ``seconds``.

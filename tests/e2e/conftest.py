@@ -63,7 +63,7 @@ def settled(lab: Lab) -> Callable[..., Manifest]:
             return resource if current and condition(resource, kind)["status"] == "True" else None
 
         try:
-            return wait_for(look, seconds=seconds, what=f"{namespace}/{name} to be {kind}")
+            return wait_for(look, seconds=seconds, what=f"{namespace}/{name} to be {kind}", every=1)
         except TimeoutError as error:
             status = seen[0].get("status") if seen else "no such object"
             raise AssertionError(f"{error}; its status is {status}") from None
