@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.install import NAMESPACE, Lab
+from lab.install import NAMESPACE, Lab, install
 from lab.kube import KubectlError, Manifest, condition, post, wait_for
 from lab.load import Caller
 from lab.projects import FLOWER, model_deployment, spec, write_project
@@ -154,6 +154,27 @@ def test_kubectl_scale_adds_and_removes_pods_and_builds_nothing(
 def _has_ready(lab: Lab, name: str, namespace: str, replicas: int) -> bool:
     status = (lab.kube.get("modeldeployment", name, namespace) or {}).get("status", {})
     return bool(status.get("readyReplicas") == replicas and status.get("replicas") == replicas)
+
+
+def test_helm_upgrade_moves_no_model_pod_and_fails_no_request(
+    lab: Lab, namespace: str, iris: str, settled: Settled
+) -> None:
+    """The operator is replaced; the pods that answer are the same before and after."""
+    settled(iris, namespace)
+    before = _serving_pods(lab, iris, namespace)
+
+    with Caller(f"{address(lab, iris, namespace)}/predict", QUESTION) as caller:
+        install(lab, "--set", "logLevel=WARNING")
+        install(lab)
+
+    assert caller.failures == []
+    assert sum(caller.versions.values()) > 100
+    assert _serving_pods(lab, iris, namespace) == before
+
+
+def _serving_pods(lab: Lab, name: str, namespace: str) -> dict[str, int]:
+    pods = lab.kube.list("pods", namespace, f"slipway.dev/owner={name},slipway.dev/lane")
+    return {pod["metadata"]["uid"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods}
 
 
 def test_two_of_one_name_in_two_namespaces_do_not_meet(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
