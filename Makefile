@@ -108,6 +108,7 @@ chart-check: $(SYNCED) ## Check the chart with helm lint, kubeconform, kube-scor
 test-cluster: $(SYNCED) ## Run the tests that need a real API server or cluster.
 	@$(ON_CLUSTER) tests/cluster
 e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
+	@PYTHONPATH=hack python3 -m tools ensure crane git svnserve >/dev/null
 	@$(ON_CLUSTER) -n 3 --dist loadfile tests/e2e
 test: ## Run every check and test, on a real cluster that is started where there is none.
 	@hack/stages lint type unit verify cluster-up images install chart-check test-cluster e2e

@@ -40,7 +40,7 @@ def open_lab() -> Lab:
     kubeconfig = Path(_make_silent("cluster-kubeconfig"))
     if not kubeconfig.exists():
         tell.fail("There is no cluster yet: run `make cluster-up` first.")
-    tools = {name: Path(_tool(name)) for name in ("kubectl", "helm", "crane")}
+    tools = {name: Path(_tool(name)) for name in ("kubectl", "helm", "crane", "git", "curl")}
     kube = Kube(kubeconfig, find_kubectl([tools["kubectl"]]), os.environ.get("SLIPWAY_CONTEXT"))
     git = GitServer(CACHE / "lab" / "git", _address(), GIT_PORT)
     return Lab(kube, tools["helm"], tools["crane"], git)

@@ -127,6 +127,7 @@ DEBIAN = {
     "bash": "bash",
     "busybox": "busybox-static",
     "conntrack": "conntrack",
+    "curl": "curl",
     "docker-registry": "docker-registry",
     "git": "git",
     "ip": "iproute2",
