@@ -160,8 +160,8 @@ def test_helm_upgrade_moves_no_model_pod_and_fails_no_request(
     lab: Lab, namespace: str, iris: str, settled: Settled
 ) -> None:
     """The operator is replaced; the pods that answer are the same before and after."""
-    settled(iris, namespace)
-    before = _serving_pods(lab, iris, namespace)
+    live = settled(iris, namespace)["status"]["live"]["content"]
+    before = _serving_pods(lab, live, namespace)
 
     with Caller(f"{address(lab, iris, namespace)}/predict", QUESTION) as caller:
         install(lab, "--set", "logLevel=WARNING")
@@ -169,12 +169,18 @@ def test_helm_upgrade_moves_no_model_pod_and_fails_no_request(
 
     assert caller.failures == []
     assert sum(caller.versions.values()) > 100
-    assert _serving_pods(lab, iris, namespace) == before
+    assert before
+    assert _serving_pods(lab, live, namespace) == before
 
 
-def _serving_pods(lab: Lab, name: str, namespace: str) -> dict[str, int]:
-    pods = lab.kube.list("pods", namespace, f"slipway.dev/owner={name},slipway.dev/lane")
-    return {pod["metadata"]["uid"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods}
+def _serving_pods(lab: Lab, content: str, namespace: str) -> dict[str, int]:
+    """Return the restarts of each pod in a lane; one that ends already, as after a scale-down, does not count."""
+    pods = lab.kube.list("pods", namespace, f"slipway.dev/lane={content}")
+    return {
+        pod["metadata"]["uid"]: pod["status"]["containerStatuses"][0]["restartCount"]
+        for pod in pods
+        if "deletionTimestamp" not in pod["metadata"]
+    }
 
 
 def test_two_of_one_name_in_two_namespaces_do_not_meet(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
