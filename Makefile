@@ -8,6 +8,8 @@ export SLIPWAY_CACHE ?= $(HOME)/.cache/slipway
 UV_VERSION := 0.13.9
 UV := $(SLIPWAY_CACHE)/uv-$(UV_VERSION)/bin/uv
 export UV_PYTHON_DOWNLOADS := never
+# The builder under test calls uv by name, as it does in its image.
+export PATH := $(dir $(UV)):$(PATH)
 RUN := $(UV) run --no-sync
 CLUSTER := PYTHONPATH=hack python3 -m cluster
 SYNCED := .venv/.synced
@@ -41,7 +43,7 @@ type: $(SYNCED) ## Check types (mypy, strict).
 
 .PHONY: unit
 unit: $(SYNCED) ## Run the fast tests: no cluster, no network (the builder's talk to real servers on loopback).
-	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git svnserve >/dev/null
+	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git sshd ssh-keygen svnserve >/dev/null
 	@$(RUN) pytest -q -n 2 tests/unit tests/golden
 
 .PHONY: golden

@@ -138,6 +138,8 @@ DEBIAN = {
     "openssl": "openssl",
     "runc": "runc",
     "socat": "socat",
+    "ssh-keygen": "openssh-client",
+    "sshd": "openssh-server",
     "svnserve": "subversion",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
