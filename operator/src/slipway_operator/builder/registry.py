@@ -13,6 +13,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,11 @@ from slipway_operator.builder.errors import RegistryReason, StepFailed
 
 _TIMEOUT = 900.0
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_RACE = re.compile(r"DIGEST_INVALID|MANIFEST_BLOB_UNKNOWN|BLOB_UPLOAD_UNKNOWN")
+"""What a registry says of a blob that another push is just linking into the same repository: the
+CNCF distribution's filesystem driver writes links in place, so that a reader may see half of one."""
+_RACE_WAITS = (0.2, 1.0, 3.0)
+"""Seconds before the same call again; whoever was faster has finished by then."""
 
 _REASONS: tuple[tuple[re.Pattern[str], RegistryReason, str], ...] = (
     (
@@ -39,6 +45,7 @@ _REASONS: tuple[tuple[re.Pattern[str], RegistryReason, str], ...] = (
         RegistryReason.UNAVAILABLE,
         "it is tried again by itself",
     ),
+    (_RACE, RegistryReason.UNAVAILABLE, "another push was at the same place; it is tried again by itself"),
     (
         re.compile(r"timeout|deadline exceeded|server misbehaving|network is unreachable|no route to host"),
         RegistryReason.UNAVAILABLE,
@@ -168,22 +175,27 @@ class RegistryClient:
         environment = dict(os.environ)
         if self.docker_config is not None:
             environment["DOCKER_CONFIG"] = os.fspath(self.docker_config)
-        try:
-            done = subprocess.run(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-                timeout=self.timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise StepFailed(
-                RegistryReason.UNAVAILABLE, f"{about}: no answer within {self.timeout:.0f} s", retry=True
-            ) from None
+        for wait in (*_RACE_WAITS, None):
+            try:
+                done = subprocess.run(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=subprocess.PIPE,
+                    timeout=self.timeout,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise StepFailed(
+                    RegistryReason.UNAVAILABLE, f"{about}: no answer within {self.timeout:.0f} s", retry=True
+                ) from None
+            said = done.stderr.decode(errors="replace")
+            if done.returncode == 0 or wait is None or not _RACE.search(said):
+                break
+            time.sleep(wait)
         if done.returncode != 0:
-            raise failure(about, done.stderr.decode(errors="replace"))
+            raise failure(about, said)
         return done.stdout or b""
 
 
