@@ -10,7 +10,7 @@ from slipway_operator.builder import registry
 from slipway_operator.builder.errors import RegistryReason, StepFailed
 from slipway_operator.builder.registry import RegistryClient
 
-RACE = "PUT http://reg.test/v2/a/manifests/b: DIGEST_INVALID: provided digest did not match uploaded content"
+RACE = "PUT http://reg.test/v2/a/manifests/b: DIGEST_INVALID: digest did not match; MANIFEST_BLOB_UNKNOWN: blob unknown"
 
 
 def crane(folder: Path, *, failures: int, said: str) -> RegistryClient:

@@ -45,7 +45,11 @@ _REASONS: tuple[tuple[re.Pattern[str], RegistryReason, str], ...] = (
         RegistryReason.UNAVAILABLE,
         "it is tried again by itself",
     ),
-    (_RACE, RegistryReason.UNAVAILABLE, "another push was at the same place; it is tried again by itself"),
+    (
+        re.compile(r"MANIFEST_BLOB_UNKNOWN|BLOB_UPLOAD_UNKNOWN"),
+        RegistryReason.UNAVAILABLE,
+        "another push was at the same place; it is tried again by itself",
+    ),
     (
         re.compile(r"timeout|deadline exceeded|server misbehaving|network is unreachable|no route to host"),
         RegistryReason.UNAVAILABLE,
