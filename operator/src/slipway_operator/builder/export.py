@@ -29,8 +29,12 @@ FILES: Mapping[str, str] = {
     "signature.json": "application/vnd.cncf.model.weight.config.v1.raw",
     "examples.json": "application/vnd.cncf.model.weight.config.v1.raw",
     "certificate.json": "application/vnd.cncf.model.doc.v1.raw",
+    "reference.json": "application/vnd.cncf.model.weight.config.v1.raw",
 }
 """The files of an exported model, with their ModelPack media types."""
+
+_NOT_OF_EVERY_EXPORT = "reference.json"
+"""A project's export image may be older than this builder."""
 
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -62,9 +66,12 @@ def push_model(request: ExportRequest, place: Workplace) -> Exported:
     with place.scratch() as scratch:
         tree = scratch / "model"
         tree.mkdir()
-        taken = {name: _take(place, name, tree) for name in FILES}
+        found = {name: _take(place, name, tree) for name in FILES}
+        taken = {name: file for name, file in found.items() if file is not None}
         _read(taken["signature.json"])
         _read(taken["examples.json"])
+        if _NOT_OF_EVERY_EXPORT in taken:
+            _read(taken[_NOT_OF_EVERY_EXPORT])
         certificate = read_certificate(_read(taken["certificate.json"]))
         _judge(request, certificate, taken["model.onnx"])
         model = _original(request, registry, repository, certificate)
@@ -72,7 +79,7 @@ def push_model(request: ExportRequest, place: Workplace) -> Exported:
             f"{certificate.rows} rows compared, largest difference {certificate.difference:.3g}, "
             f"{certificate.flips} label flips"
         )
-        name = images.short(*(taken[file].sha256 for file in FILES))
+        name = images.short(*(file.sha256 for file in taken.values()))
         with step(f"pushing the model ({readable(taken['model.onnx'].size)})"), ThreadPoolExecutor(1) as beside:
             pack = beside.submit(
                 images.push_artifact,
@@ -130,11 +137,13 @@ def model_pack(name: str, files: Mapping[str, Taken]) -> oci.Artifact:
     )
 
 
-def _take(place: Workplace, name: str, tree: Path) -> Taken:
+def _take(place: Workplace, name: str, tree: Path) -> Taken | None:
     most = place.limits.model_bytes if name == "model.onnx" else _JSON_BYTES
     try:
         return untrusted.take(place.work, f"model/{name}", tree / name, most=most)
     except NotThere:
+        if name == _NOT_OF_EVERY_EXPORT:
+            return None
         raise StepFailed("ExportResultMissing", f"the export left no file {name}: see its log") from None
     except StepFailed as failed:
         raise StepFailed("ModelFileTooLarge", failed.message) from None

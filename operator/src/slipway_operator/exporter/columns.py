@@ -101,6 +101,24 @@ def _of_transformer(transformer: Any, width: int) -> Iterator[tuple[int, Evidenc
             return
 
 
+def known_categories(model: Any) -> dict[str, list[str]]:
+    """Give the strings that every encoder behind a ColumnTransformer was fitted on, by column."""
+    found: dict[str, list[str]] = {}
+    for _, part in parts(model):
+        if not is_column_transformer(part):
+            continue
+        names = [str(name) for name in getattr(part, "feature_names_in_", [])]
+        for _, transformer, columns in part.transformers_:
+            picked = column_names(columns, names) if names else []
+            steps = [step for _, step in transformer.steps] if hasattr(transformer, "steps") else [transformer]
+            for step in steps:
+                categories = getattr(step, "categories_", None)
+                if categories is not None and len(categories) == len(picked):
+                    for name, known in zip(picked, categories):  # noqa: B905 - Python 3.9
+                        found.setdefault(name, [one for one in known.tolist() if isinstance(one, str)])
+    return found
+
+
 def _of_categories(known: list[Any], marker: Any) -> Evidence:
     if any(isinstance(value, str) for value in known):
         return Evidence("string", None if None in known else marker)

@@ -11,6 +11,7 @@ from .convert import check
 from .example import plain_matrix
 from .failure import Failure
 from .foreign import lazy, np
+from .reference import reference
 from .request import ExportRequest, Places
 from .rows import Input
 
@@ -59,6 +60,10 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         "tolerance": artifacts.TOLERANCE,
     }
     artifacts.write_json(area / "examples.json", recorded)
+    named = list(zip(session.outputs, answers))  # noqa: B905 - Python 3.9
+    artifacts.write_json(
+        area / "reference.json", reference([(item, feed[item.name]) for item in inputs], columns, named)
+    )
     artifacts.write_json(area / "certificate.json", _certificate(content, len(values), request, int(proto.ir_version)))
 
 

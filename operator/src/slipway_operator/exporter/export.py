@@ -20,7 +20,7 @@ from .failure import ENVIRONMENT, Failure, of_system, report
 from .request import ExportRequest, Places, export_request
 from .supervise import Journal, Outcome, Run, supervise
 
-RESULTS = ("model.onnx", "signature.json", "examples.json", "certificate.json")
+RESULTS = ("model.onnx", "signature.json", "examples.json", "reference.json", "certificate.json")
 LOADING = "loading the model"
 WRITTEN = "written"
 
@@ -88,7 +88,7 @@ def _stage(area: Path) -> str:
 
 
 def run_export(request: ExportRequest, places: Places) -> None:
-    """Export, and leave the four files in ``/workspace/model``.
+    """Export, and leave the five files in ``/workspace/model``.
 
     Raises:
         Failure: With the reasons that ``docs/export.md`` lists.

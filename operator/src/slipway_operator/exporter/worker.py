@@ -1,7 +1,7 @@
 """``worker``: loads, converts and compares, in a process that may crash without harm.
 
 `export` starts it and reads what it leaves: ``stage`` (what it was doing),
-``failure.json``, or the four result files.
+``failure.json``, or the five result files.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from . import artifacts, committed, probes
 from .answers import Original, Output, Session, pair
+from .columns import known_categories
 from .convert import Converted, convert
 from .example import read_example
 from .export import LOADING, WRITTEN
@@ -23,6 +24,7 @@ from .failure import Failure
 from .loading import check_estimator, load_model
 from .parity import Compared, compare, compare_made_up, refuse
 from .prepare import has_double_thresholds
+from .reference import reference
 from .request import ExportRequest, Places, export_request
 from .rows import Rows
 
@@ -196,6 +198,16 @@ class Worker:
         artifacts.write_json(self.area / "signature.json", described)
         recorded = artifacts.examples(attempt.session, rows, attempt.outputs, number=attempt.number)
         artifacts.write_json(self.area / "examples.json", recorded)
+        known = known_categories(original.model)
+        feed = rows.feed(attempt.number)
+        looks = reference(
+            [(item, feed[item.name]) for item in rows.inputs(attempt.number)],
+            rows.columns,
+            [(output.name, answer) for output, answer in outputs],
+            classes=described["classes"],
+            known=known,
+        )
+        artifacts.write_json(self.area / "reference.json", looks)
         artifacts.write_json(self.area / "certificate.json", self._certificate(original, attempt, content))
 
     def _certificate(self, original: Original, attempt: Attempt, content: bytes) -> dict[str, Any]:

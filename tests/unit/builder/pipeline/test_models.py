@@ -163,6 +163,7 @@ def exported(place: Workplace, **changes: Any) -> None:
     (folder / "model.onnx").write_bytes(b"onnx")
     (folder / "signature.json").write_text('{"inputs": []}')
     (folder / "examples.json").write_text("{}")
+    (folder / "reference.json").write_text("{}")
     certificate = {
         "rows": 200,
         "maxAbsoluteDifference": 2e-7,
@@ -239,6 +240,17 @@ def test_a_missing_file_of_an_export(exporting, place):
 
     with pytest.raises(StepFailed, match="ExportResultMissing"):
         export.push_model(exporting, place)
+
+
+def test_an_older_export_left_no_reference(exporting, place):
+    exported(place)
+    (place.work / "model" / "reference.json").unlink()
+
+    answer = export.push_model(exporting, place)
+
+    pack = CLIENT.manifest(f"{exporting.registry.prefix}/team/flights@{answer.artifact}")
+    files = {layer["annotations"]["org.cncf.model.filepath"] for layer in pack["layers"]}
+    assert files == set(export.FILES) - {"reference.json"}
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ""])
