@@ -30,6 +30,7 @@ import numpy as np
 from slipway_runtime.engines.base import Engine
 from slipway_runtime.errors import EngineFailed, Overloaded, Refused, SlipwayRuntimeError
 from slipway_runtime.metrics import Metrics
+from slipway_runtime.observing.watching import Timeline
 from slipway_runtime.protocol.alignment import Feeds
 from slipway_runtime.protocol.tensors import Array
 
@@ -53,7 +54,7 @@ class PlaneLimits:
 class Work:
     """One request on its way through the engine."""
 
-    __slots__ = ("done", "feeds", "key", "rows")
+    __slots__ = ("done", "feeds", "key", "rows", "timeline")
 
     def __init__(self, feeds: Feeds, rows: int, done: Callable[[Outcome], None]) -> None:
         self.feeds = feeds
@@ -64,6 +65,7 @@ class Work:
         else:
             self.key = tuple([array.shape[1:] for array in feeds.values()])
         self.done: Callable[[Outcome], None] | None = done
+        self.timeline: Timeline | None = None
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more; it will not run if it has not yet."""
@@ -118,13 +120,16 @@ class DataPlane:
         self._engine.run(feeds)
         return thread_time() - start
 
-    def submit(self, feeds: Feeds, rows: int, done: Callable[[Outcome], None]) -> Work:
+    def submit(
+        self, feeds: Feeds, rows: int, done: Callable[[Outcome], None], timeline: Timeline | None = None
+    ) -> Work:
         """Queue a request for the end of this turn.
 
         Args:
             feeds: The model's arrays, all of ``rows`` rows.
             rows: Their number.
             done: Called on this thread with the outcome, once, unless the work is cancelled.
+            timeline: Of a request that is timed.
 
         Raises:
             Overloaded: If the queue is full.
@@ -135,6 +140,9 @@ class DataPlane:
         if queued >= limits.queue_requests or (queued and self._queued_rows + rows > limits.queue_rows):
             raise Overloaded("too many requests are waiting; try again in a moment")
         work = Work(feeds, rows, done)
+        if timeline is not None:
+            timeline.parsed(rows)
+            work.timeline = timeline
         if not self._turn:
             asyncio.get_running_loop().call_soon(self._flush)
         self._turn.append(work)
@@ -249,7 +257,11 @@ class DataPlane:
         start, start_worked = perf_counter(), thread_time()
         outputs = self._engine.run(feeds)
         self.learn(rows, thread_time() - start_worked)
-        self._metrics.ran(rows, perf_counter() - start)
+        ended = perf_counter()
+        self._metrics.ran(rows, ended - start, feeds, outputs)
+        for work in batch:
+            if work.timeline is not None:
+                work.timeline.ran(start, ended)
         if len(batch) == 1:
             return [outputs]
         if any(output.shape[:1] != (rows,) for output in outputs):

@@ -1,63 +1,122 @@
 """Numbers to watch, in Prometheus' text format.
 
-Recording is a few dictionary and list operations on the loop's own thread; everything else
-happens when somebody asks. Memory does not grow with the number of requests.
-https://prometheus.io/docs/instrumenting/exposition_formats is the source of the format.
+Recording is a few list operations on the loop's own thread; the rest happens for hundreds of
+values at once, or when somebody asks. Memory does not grow with the number of requests.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from slipway_runtime.observing.drift import largest_distance, stability_index
+from slipway_runtime.observing.families import Family, State, added, labelled, written
+from slipway_runtime.observing.reference import Described
+from slipway_runtime.observing.values import ValueCounts
+from slipway_runtime.protocol.alignment import Feeds
+from slipway_runtime.protocol.tensors import Array
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_STEP_SECONDS = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, *_SECONDS)
+_KEPT = 1024
 _ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0)
+
+FAMILIES = (
+    Family("slipway_requests_total", "counter", "Requests answered, by endpoint and HTTP status code."),
+    Family(
+        "slipway_request_duration_seconds", "histogram", "From the first byte of a request to its answer.", _SECONDS
+    ),
+    Family(
+        "slipway_step_duration_seconds",
+        "histogram",
+        "Parts of answering (parse, queue, run, encode), of up to a thousand requests a second.",
+        _STEP_SECONDS,
+    ),
+    Family("slipway_batch_rows", "histogram", "Rows that ran together.", _ROWS),
+    Family("slipway_run_duration_seconds", "histogram", "Time of one run of the model.", _SECONDS),
+    Family("slipway_rows_total", "counter", "Rows predicted."),
+    Family("slipway_failures_total", "counter", "Requests that got an error instead of a prediction, by its kind."),
+    Family("slipway_requests_in_flight", "gauge", "Requests being answered now."),
+    Family("slipway_connections", "gauge", "Open connections."),
+    Family("slipway_ready", "gauge", "1 while the runtime says that it is ready.", adds_up=False),
+    Family("slipway_observed_rows_total", "counter", "Rows whose values were counted."),
+    Family("slipway_feature_value", "histogram", "Values of a number that the model was given."),
+    Family("slipway_feature_category_total", "counter", "Rows by category that the reference counts."),
+    Family("slipway_feature_other_total", "counter", "Rows with a category that the reference knows, uncounted."),
+    Family("slipway_feature_unseen_total", "counter", "Rows with a category that the reference does not know."),
+    Family("slipway_feature_missing_total", "counter", "Rows in which the feature was missing."),
+    Family("slipway_prediction_value", "histogram", "Values that the model gave; of a classifier by class."),
+    Family("slipway_prediction_category_total", "counter", "Rows by label that the model gave."),
+    Family("slipway_reference_rows", "gauge", "Rows of the reference by bin, not accumulated.", adds_up=False),
+    Family("slipway_feature_psi", "gauge", "Population stability index against the reference.", adds_up=False),
+    Family("slipway_feature_ks", "gauge", "Kolmogorov-Smirnov distance from the reference.", adds_up=False),
+    Family("slipway_prediction_psi", "gauge", "Population stability index of the answers.", adds_up=False),
+    Family("slipway_feedback_total", "counter", "Truths that became known later, by how they were taken."),
+    Family("slipway_records_total", "counter", "Recorded requests, by what became of them."),
+)
+"""Everything that a runtime tells, in this order."""
 
 
 class Histogram:
-    """Counts by bucket, with sum and number."""
+    """Counts by bucket, with the sum. Values are kept for a while and counted together."""
 
-    __slots__ = ("_bounds", "_counts", "_total")
+    __slots__ = ("_bounds", "_counts", "_kept", "_total", "observe")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
+        self._bounds = np.array(bounds)
+        self._counts = np.zeros(len(bounds) + 1, np.int64)
         self._total = 0.0
+        self._kept: list[float] = []
+        self.observe: Callable[[float], None] = self._kept.append
+        """Take one value; `settle` counts it."""
 
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._total += value
+    def settle(self) -> None:
+        """Count what is kept."""
+        if self._kept:
+            kept = self._kept[:]
+            del self._kept[: len(kept)]  # another thread may have added one meanwhile
+            values = np.array(kept)
+            found = np.searchsorted(self._bounds, values)
+            self._counts += np.bincount(found, minlength=len(self._counts))
+            self._total += float(values.sum())
 
-    def lines(self, name: str, labels: str) -> Iterator[str]:
-        """Give its samples; ``labels`` is empty or ``a="b"`` pairs."""
-        comma = "," if labels else ""
-        running = 0
-        for bound, count in zip((*self._bounds, None), self._counts, strict=True):
-            running += count
-            le = "+Inf" if bound is None else f"{bound:g}"
-            yield f'{name}_bucket{{{labels}{comma}le="{le}"}} {running}'
-        braces = f"{{{labels}}}" if labels else ""
-        yield f"{name}_sum{braces} {self._total!r}"
-        yield f"{name}_count{braces} {running}"
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is kept that counting it should not wait for the next tick."""
+        return len(self._kept) >= _KEPT
+
+    def numbers(self) -> list[float]:
+        """Give counts and sum."""
+        self.settle()
+        return [*self._counts.tolist(), self._total]
 
 
 class Metrics:
-    """All that one runtime counts, labelled with the model and the content that it serves."""
+    """All that one process counts, labelled with the model and the content that it serves."""
 
     def __init__(self, model: str, content: str) -> None:
-        self._labels = f'model="{_escaped(model)}",content="{_escaped(content)}"'
+        self._labels = labelled(model=model, content=content)
         self._requests: dict[tuple[str, int], int] = {}
         self._latency: dict[str, Histogram] = {}
+        self._steps: dict[str, Histogram] = {}
         self._batch_rows = Histogram(_ROWS)
         self._run_seconds = Histogram(_SECONDS)
         self._rows = 0
         self._failures: dict[str, int] = {}
+        self._counted: dict[tuple[str, str], int] = {}
+        self._values: ValueCounts | None = None
         self.in_flight = 0
         self.connections = 0
         self.ready = False
+        self.others: Callable[[], Sequence[State]] = list
+        """Gives the states of the pod's other worker processes."""
+
+    def watch(self, values: ValueCounts) -> None:
+        """Count values, too."""
+        self._values = values
 
     def answered(self, endpoint: str, code: int, seconds: float) -> None:
         """Count one answered request."""
@@ -67,52 +126,141 @@ class Metrics:
         if histogram is None:
             histogram = self._latency[endpoint] = Histogram(_SECONDS)
         histogram.observe(seconds)
+        if histogram.is_full:
+            histogram.settle()
 
-    def ran(self, rows: int, seconds: float) -> None:
-        """Count one run of the engine."""
+    def took(self, step: str, seconds: float) -> None:
+        """Count the time of one step of a request."""
+        histogram = self._steps.get(step)
+        if histogram is None:
+            histogram = self._steps[step] = Histogram(_STEP_SECONDS)
+        histogram.observe(seconds)
+
+    def ran(self, rows: int, seconds: float, feeds: Feeds | None = None, outputs: Sequence[Array] = ()) -> None:
+        """Count one run of the engine, and the values that went in and came out."""
         self._batch_rows.observe(rows)
         self._run_seconds.observe(seconds)
         self._rows += rows
+        if self._values is not None and feeds is not None:
+            self._values.take(feeds, outputs, rows)
 
     def failed(self, kind: str) -> None:
-        """Count one request that the engine or the queue did not take, by the error's name."""
+        """Count one request that got an error, by the error's name."""
         self._failures[kind] = self._failures.get(kind, 0) + 1
 
+    def count(self, family: str, number: int = 1, **labels: str) -> None:
+        """Count something that happens seldom."""
+        key = (family, labelled(**labels))
+        self._counted[key] = self._counted.get(key, 0) + number
+
+    def tick(self) -> None:
+        """Count what is kept; call it twice a second."""
+        for histogram in self._histograms():
+            histogram.settle()
+        if self._values is not None:
+            self._values.tick()
+
+    def _histograms(self) -> Iterator[Histogram]:
+        yield from (self._batch_rows, self._run_seconds, *self._latency.values(), *self._steps.values())
+
+    def state(self) -> State:
+        """Give all numbers of this process."""
+        if self._values is not None:
+            self._values.tick()
+        state: State = {
+            "slipway_requests_total": {
+                labelled(endpoint=endpoint, code=code): [count] for (endpoint, code), count in self._requests.items()
+            },
+            "slipway_request_duration_seconds": {
+                labelled(endpoint=endpoint): one.numbers() for endpoint, one in self._latency.items()
+            },
+            "slipway_step_duration_seconds": {labelled(step=step): one.numbers() for step, one in self._steps.items()},
+            "slipway_batch_rows": {"": self._batch_rows.numbers()},
+            "slipway_run_duration_seconds": {"": self._run_seconds.numbers()},
+            "slipway_rows_total": {"": [self._rows]},
+            "slipway_failures_total": {labelled(kind=kind): [count] for kind, count in self._failures.items()},
+            "slipway_requests_in_flight": {"": [self.in_flight]},
+            "slipway_connections": {"": [self.connections]},
+            "slipway_ready": {"": [int(self.ready)]},
+        }
+        for (family, labels), count in self._counted.items():
+            state.setdefault(family, {})[labels] = [count]
+        if self._values is not None:
+            _values_into(state, self._values)
+        return state
+
     def render(self) -> bytes:
-        """Write everything down."""
-        return ("\n".join(self._lines()) + "\n").encode()
-
-    def _lines(self) -> Iterator[str]:
-        labels = self._labels
-        yield from _head("slipway_requests_total", "counter", "Requests answered, by endpoint and HTTP status code.")
-        for (endpoint, code), count in sorted(self._requests.items()):
-            yield f'slipway_requests_total{{{labels},endpoint="{endpoint}",code="{code}"}} {count}'
-        yield from _head(
-            "slipway_request_duration_seconds", "histogram", "From the first byte of a request to its answer."
-        )
-        for endpoint, histogram in sorted(self._latency.items()):
-            yield from histogram.lines("slipway_request_duration_seconds", f'{labels},endpoint="{endpoint}"')
-        yield from _head("slipway_batch_rows", "histogram", "Rows that ran together.")
-        yield from self._batch_rows.lines("slipway_batch_rows", labels)
-        yield from _head("slipway_run_duration_seconds", "histogram", "Time of one run of the model.")
-        yield from self._run_seconds.lines("slipway_run_duration_seconds", labels)
-        yield from _head("slipway_rows_total", "counter", "Rows predicted.")
-        yield f"slipway_rows_total{{{labels}}} {self._rows}"
-        yield from _head("slipway_failures_total", "counter", "Requests refused by the model, its engine or the queue.")
-        for kind, count in sorted(self._failures.items()):
-            yield f'slipway_failures_total{{{labels},kind="{kind}"}} {count}'
-        yield from _head("slipway_requests_in_flight", "gauge", "Requests being answered now.")
-        yield f"slipway_requests_in_flight{{{labels}}} {self.in_flight}"
-        yield from _head("slipway_connections", "gauge", "Open connections.")
-        yield f"slipway_connections{{{labels}}} {self.connections}"
-        yield from _head("slipway_ready", "gauge", "1 while the runtime says that it is ready.")
-        yield f"slipway_ready{{{labels}}} {int(self.ready)}"
+        """Write everything down, this process's numbers and those of its siblings."""
+        state = added((self.state(), *self.others()), FAMILIES)
+        bounds: dict[tuple[str, str], Sequence[str]] = {}
+        if self._values is not None:
+            bounds = _compared(state, self._values)
+        return written(state, FAMILIES, self._labels, bounds)
 
 
-def _head(name: str, kind: str, text: str) -> Iterator[str]:
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
+def _labels_of(one: Described, *, feature: bool) -> str:
+    if feature:
+        return labelled(feature=one.name)
+    return labelled(output=one.name, **({"class": one.chance_of} if one.chance_of else {}))
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _edges_of(one: Described) -> list[str]:
+    """Write edges as short as the precision of their values allows: 0.1, not 0.10000000149011612."""
+    short = one.spec.datatype.name in ("FP32", "FP16")
+    return [str(np.float32(edge)) if short else f"{edge!r}" for edge in one.edges]
+
+
+def _values_into(state: State, values: ValueCounts) -> None:
+    state["slipway_observed_rows_total"] = {"": [values.rows]}
+    for columns, kind in ((values.features, "feature"), (values.outputs, "prediction")):
+        histograms = state.setdefault(f"slipway_{kind}_value", {})
+        categories = state.setdefault(f"slipway_{kind}_category_total", {})
+        absent = state.setdefault("slipway_feature_missing_total", {})
+        for place, one in enumerate(columns.numbers):
+            counts, missing, total = columns.of_number(place)
+            labels = _labels_of(one, feature=kind == "feature")
+            histograms[labels] = [*counts, total]
+            if kind == "feature":
+                absent[labels] = [missing]
+        for column in columns.categories:
+            one = column.described
+            labels = _labels_of(one, feature=kind == "feature")
+            (*named, other), missing, unseen = column.counts
+            for category, count in zip(one.categories, named, strict=True):
+                categories[f"{labels},{labelled(category=category)}"] = [count]
+            if kind == "feature":
+                absent[labels] = [missing]
+                state.setdefault("slipway_feature_other_total", {})[labels] = [other]
+                state.setdefault("slipway_feature_unseen_total", {})[labels] = [unseen]
+
+
+def _compared(state: State, values: ValueCounts) -> dict[tuple[str, str], Sequence[str]]:
+    """Put the reference, and how far the values are from it, beside them; gives the bounds of their histograms."""
+    bounds: dict[tuple[str, str], Sequence[str]] = {}
+    bins = state.setdefault("slipway_reference_rows", {})
+    for columns, kind in ((values.features, "feature"), (values.outputs, "prediction")):
+        indices = state.setdefault(f"slipway_{kind}_psi", {})
+        for one in columns.numbers:
+            labels = _labels_of(one, feature=kind == "feature")
+            edges = _edges_of(one)
+            bounds[f"slipway_{kind}_value", labels] = edges
+            counts = state[f"slipway_{kind}_value"][labels][:-1]
+            indices[labels] = [stability_index(one.counts, counts)]
+            if kind == "feature":
+                state.setdefault("slipway_feature_ks", {})[labels] = [largest_distance(one.counts, counts)]
+            for edge, count in zip((*edges, "+Inf"), one.counts, strict=True):
+                bins[f"{labels},{labelled(le=edge)}"] = [count]
+        for column in columns.categories:
+            one = column.described
+            labels = _labels_of(one, feature=kind == "feature")
+            series = state[f"slipway_{kind}_category_total"]
+            found = [series[f"{labels},{labelled(category=name)}"][0] for name in one.categories]
+            beyond = [
+                sum(
+                    state.get(f"slipway_feature_{what}_total", {}).get(labels, [0.0])[0] for what in ("other", "unseen")
+                )
+            ]
+            indices[labels] = [stability_index(one.counts, found + beyond)]
+            for name, count in zip(one.categories, one.counts[:-1], strict=True):
+                bins[f"{labels},{labelled(category=name)}"] = [count]
+    return bounds

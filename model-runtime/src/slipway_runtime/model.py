@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway_runtime.dataplane import DataPlane, PlaneLimits
 from slipway_runtime.engines.model_files import prove, read_examples, read_file, read_model
 from slipway_runtime.engines.onnx import OnnxEngine
+from slipway_runtime.errors import CannotServe
 from slipway_runtime.metrics import Metrics
+from slipway_runtime.observing.reference import read_reference
+from slipway_runtime.observing.values import ValueCounts
 from slipway_runtime.protocol.alignment import Aligner
 from slipway_runtime.protocol.answers import AnswerWriter
 from slipway_runtime.protocol.rows import RowReader, RowWriter
 from slipway_runtime.protocol.signature import Signature, read_signature
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class ModelOptions:
     version: str
     digest: str
     max_rows: int = 65_536
+    watched_features: int = 100
+    """Columns whose values are counted at most; each costs about a dozen series of metrics."""
     plane: PlaneLimits = field(default_factory=PlaneLimits)
 
 
@@ -55,6 +63,7 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
     examples = read_examples(read_file(options.folder, "examples.json"), signature)
     engine = OnnxEngine(model, signature)
     prove(engine, signature, examples)
+    _watch_values(options, signature, metrics)
     aligner = Aligner(signature, max_rows=options.max_rows)
     plane = DataPlane(engine, metrics, batched=signature.is_batched, limits=options.plane)
     plane.warm_up(*aligner.align(examples.inputs))
@@ -69,3 +78,14 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
         rows=RowReader(signature, examples.first_row(signature)),
         objects=RowWriter(signature, options.name, options.version),
     )
+
+
+def _watch_values(options: ModelOptions, signature: Signature, metrics: Metrics) -> None:
+    """Count values against the model's reference, if it has one that can be read."""
+    if not options.watched_features:
+        return
+    try:
+        raw = read_file(options.folder, "reference.json")
+        metrics.watch(ValueCounts(read_reference(raw, signature, most=options.watched_features), signature))
+    except (CannotServe, ValueError) as error:
+        _log.warning("values are not counted: %s", error)

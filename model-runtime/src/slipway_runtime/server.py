@@ -113,6 +113,8 @@ class Server:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._head.tick()
+            self._metrics.tick()
+            shared.watch.tick()
             shared.now = now = perf_counter()
             for connection in tuple(shared.connections):
                 connection.sweep(now)

@@ -54,7 +54,7 @@ class AtOnce:
     def __init__(self, engine):
         self._engine = engine
 
-    def submit(self, feeds, rows, done):
+    def submit(self, feeds, rows, done, timeline=None):  # noqa: ARG002 -- DataPlane's signature
         done(self._engine.run(feeds))
         return Work(feeds, rows, done)
 

@@ -232,6 +232,8 @@ class Connection(asyncio.Protocol):
         self._continue_due = False
         self._pending.append(exchange)
         shared.metrics.in_flight += 1
+        if shared.watch.is_on:
+            exchange.timeline = shared.watch.begin()
         shared.handle(exchange)
 
     # Limits.
@@ -271,7 +273,10 @@ class Connection(asyncio.Protocol):
             if exchange.method != b"HEAD":
                 pieces.append(answer.body)
             shared.metrics.in_flight -= 1
-            shared.metrics.answered(exchange.endpoint, answer.status, perf_counter() - exchange.started)
+            ended = perf_counter()
+            shared.metrics.answered(exchange.endpoint, answer.status, ended - exchange.started)
+            if exchange.timeline is not None:
+                shared.watch.finished(exchange, answer.status, len(answer.body), ended)
         self._since = shared.now
         self._transport.write(b"".join(pieces))
         if close:
@@ -307,6 +312,8 @@ class Connection(asyncio.Protocol):
         self._state = State.CLOSING
         self._pending.append(exchange)
         self._shared.metrics.in_flight += 1
+        if self._shared.watch.is_on:
+            exchange.timeline = self._shared.watch.begin()
         exchange.finish(answer)
 
     def _finish(self) -> None:

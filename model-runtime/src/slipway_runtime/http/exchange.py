@@ -7,6 +7,7 @@ from typing import Protocol
 
 from slipway_runtime.dataplane import Work
 from slipway_runtime.http.answers import Answer
+from slipway_runtime.observing.watching import Timeline
 
 
 class Carrier(Protocol):
@@ -32,6 +33,7 @@ class Exchange:
         "request_id",
         "started",
         "target",
+        "timeline",
         "work",
     )
 
@@ -49,6 +51,7 @@ class Exchange:
         self.endpoint = "other"
         self.answer: Answer | None = None
         self.work: Work | None = None
+        self.timeline: Timeline | None = None
 
     def finish(self, answer: Answer) -> None:
         """Give the answer; it is written when those before it are."""

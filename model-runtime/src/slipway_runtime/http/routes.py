@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from slipway_runtime import __version__
 from slipway_runtime.dataplane import Outcome
-from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, TooLarge, UnknownModel
+from slipway_runtime.errors import InvalidRequest, SlipwayRuntimeError, TooLarge, UnknownModel
 from slipway_runtime.http.answers import Answer, answer_to, failure, ok
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.metrics import CONTENT_TYPE, Metrics
@@ -79,8 +79,7 @@ class Router:
             allowed = ", ".join(name.decode() for name in route.methods)
             exchange.finish(failure(405, f"this path takes {allowed}", route.allow))
         except SlipwayRuntimeError as error:
-            if isinstance(error, Overloaded):
-                self._metrics.failed(Overloaded.__name__)
+            self._metrics.failed(type(error).__name__)
             exchange.finish(answer_to(error))
         except Exception:  # noqa: BLE001 -- a bug must cost one request, not the connection
             _log.exception("a request could not be answered")
@@ -119,9 +118,8 @@ class Router:
         request = decode_infer(body, _json_length(headers))
         model.writer.check(request.outputs)
         feeds, rows = model.aligner.align(request.inputs)
-        exchange.work = model.plane.submit(
-            feeds, rows, _InferAnswer(self, exchange, request.id, request.outputs, binary=request.binary)
-        )
+        done = _InferAnswer(self, exchange, request.id, request.outputs, binary=request.binary)
+        exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline)
 
     def answer_infer(
         self,
@@ -153,7 +151,7 @@ class Router:
             else:
                 exchange.finish(Answer(200, model.objects.write(exchange.request_id, outcome)))
 
-        exchange.work = model.plane.submit(feeds, rows, done)
+        exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline)
 
     def _body(self, exchange: Exchange) -> bytes:
         headers = exchange.headers

@@ -10,6 +10,7 @@ from slipway_runtime.http.answers import HeadWriter
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.metrics import Metrics
+from slipway_runtime.observing.watching import Watch
 
 if TYPE_CHECKING:
     from slipway_runtime.http.connection import Connection
@@ -25,6 +26,7 @@ class Shared:
         self.head = head
         self.metrics = metrics
         self.new_id = new_id
+        self.watch = Watch(metrics)
         self.limits = HttpLimits()
         self.connections: set[Connection] = set()
         self.buffered = 0

@@ -65,7 +65,8 @@ def _name(columns: list[str], place: int, tensor: str) -> str:
 
 def _described(values: Any, known: list[str], *, whole_is_category: bool = False) -> dict[str, Any]:
     if values.dtype.kind in "OUS" or (whole_is_category and values.dtype.kind in "iub"):
-        return _categories([str(value) for value in values.tolist()], known, is_text=values.dtype.kind in "OUS")
+        plain = values.astype("int64") if values.dtype.kind == "b" else values
+        return _categories([str(value) for value in plain.tolist()], known, is_text=values.dtype.kind in "OUS")
     return _numbers(values.astype("float64"))
 
 
