@@ -57,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080, help="port to listen on (default %(default)s)")
     parser.add_argument("--max-body-bytes", type=int, default=HttpLimits().body_bytes, help="(default %(default)s)")
     parser.add_argument("--max-rows", type=int, default=65_536, help="rows of one request (default %(default)s)")
+    parser.add_argument(
+        "--watched-features",
+        type=int,
+        default=100,
+        help="columns whose values are counted; 0: none (default %(default)s)",
+    )
     parser.add_argument("--batch-rows", type=int, default=64, help="rows that run together (default %(default)s)")
     parser.add_argument(
         "--drain-seconds", type=float, default=6.0, help="how long to answer after SIGTERM (default %(default)s)"
@@ -75,6 +81,7 @@ def main() -> int:
         version=arguments.version,
         digest=arguments.model_digest,
         max_rows=arguments.max_rows,
+        watched_features=arguments.watched_features,
         plane=PlaneLimits(batch_rows=arguments.batch_rows),
     )
     try:
