@@ -7,6 +7,7 @@ values at once, or when somebody asks. Memory does not grow with the number of r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -50,7 +51,9 @@ FAMILIES = (
     Family("slipway_feature_missing_total", "counter", "Rows in which the feature was missing."),
     Family("slipway_prediction_value", "histogram", "Values that the model gave; of a classifier by class."),
     Family("slipway_prediction_category_total", "counter", "Rows by label that the model gave."),
-    Family("slipway_reference_rows", "gauge", "Rows of the reference by bin, not accumulated.", adds_up=False),
+    Family(
+        "slipway_reference_ratio", "gauge", "Share of the reference's rows up to le, or of a category.", adds_up=False
+    ),
     Family("slipway_feature_psi", "gauge", "Population stability index against the reference.", adds_up=False),
     Family("slipway_feature_ks", "gauge", "Kolmogorov-Smirnov distance from the reference.", adds_up=False),
     Family("slipway_prediction_psi", "gauge", "Population stability index of the answers.", adds_up=False),
@@ -237,7 +240,7 @@ def _values_into(state: State, values: ValueCounts) -> None:
 def _compared(state: State, values: ValueCounts) -> dict[tuple[str, str], Sequence[str]]:
     """Put the reference, and how far the values are from it, beside them; gives the bounds of their histograms."""
     bounds: dict[tuple[str, str], Sequence[str]] = {}
-    bins = state.setdefault("slipway_reference_rows", {})
+    bins = state.setdefault("slipway_reference_ratio", {})
     for columns, kind in ((values.features, "feature"), (values.outputs, "prediction")):
         indices = state.setdefault(f"slipway_{kind}_psi", {})
         for one in columns.numbers:
@@ -248,8 +251,9 @@ def _compared(state: State, values: ValueCounts) -> dict[tuple[str, str], Sequen
             indices[labels] = [stability_index(one.counts, counts)]
             if kind == "feature":
                 state.setdefault("slipway_feature_ks", {})[labels] = [largest_distance(one.counts, counts)]
-            for edge, count in zip((*edges, "+Inf"), one.counts, strict=True):
-                bins[f"{labels},{labelled(le=edge)}"] = [count]
+            rows = sum(one.counts) or 1
+            for edge, count in zip((*edges, "+Inf"), accumulate(one.counts), strict=True):
+                bins[f"{labels},{labelled(le=edge)}"] = [count / rows]
         for column in columns.categories:
             one = column.described
             labels = _labels_of(one, feature=kind == "feature")
@@ -261,6 +265,7 @@ def _compared(state: State, values: ValueCounts) -> dict[tuple[str, str], Sequen
                 )
             ]
             indices[labels] = [stability_index(one.counts, found + beyond)]
+            rows = sum(one.counts) or 1
             for name, count in zip(one.categories, one.counts[:-1], strict=True):
-                bins[f"{labels},{labelled(category=name)}"] = [count]
+                bins[f"{labels},{labelled(category=name)}"] = [count / rows]
     return bounds

@@ -98,7 +98,8 @@ def test_values_are_counted_by_the_references_bins(counting):
     assert found['slipway_feature_value_sum{feature="distance"}'] == pytest.approx(700.6)
     assert found['slipway_feature_missing_total{feature="distance"}'] == 1
     assert found['slipway_prediction_value_bucket{output="month",le="12.0"}'] == 3
-    assert found['slipway_reference_rows{feature="distance",le="700.0"}'] == 5
+    assert found['slipway_reference_ratio{feature="distance",le="700.0"}'] == 0.6
+    assert found['slipway_reference_ratio{feature="carrier",category="AA"}'] == 0.3
 
 
 def test_many_batches_count_as_one(counting, signature):
