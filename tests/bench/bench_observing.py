@@ -22,7 +22,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from bench_runtime_smoke import asked, free_port, running, write_model
+from bench_runtime_smoke import (  # type: ignore[import-not-found]  # the script beside this one
+    asked,
+    free_port,
+    running,
+    write_model,
+)
 from sklearn.datasets import load_breast_cancer  # type: ignore[import-untyped]  # it ships no types
 
 from slipway_operator.exporter.reference import reference
