@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from slipway_operator.cluster.fake import FakeCluster
-from slipway_operator.cluster.observe import observe_model_deployment
+from slipway_operator.cluster.observe import observe_model_deployment, with_figures
 from slipway_operator.controllers.reconcile import Reconciler, Room
 from slipway_operator.domain.keys import Key
 from slipway_operator.domain.requests import Built, Exported, Message, Resolved, Trained
 from slipway_operator.domain.settings import Settings
 from slipway_operator.plan.model_deployment import plan_model_deployment
-from slipway_operator.plan.observed import Manifest, Observed, Plan, Ref
+from slipway_operator.plan.observed import Manifest, Observed, Plan, Ref, Sample
 
 
 def digest(*words: Any) -> str:
@@ -57,6 +58,8 @@ class World:
         self.cluster = FakeCluster()
         self.settings = Settings.model_validate(SETTINGS)
         self.image_volumes: bool | None = True
+        self.samples: dict[str, Sample] = {}
+        """Figures that serving pods give, by the pod's name."""
         self.commit = "4f2a" * 10
         """What the repository's ref names now."""
 
@@ -91,9 +94,14 @@ class World:
 
         self.cluster.edit(self.ref(key), change)
 
-    def annotate(self, key: Key, name: str, value: str) -> None:
+    def annotate(self, key: Key, name: str, value: str | None) -> None:
+        """Set an annotation, or take it away."""
+
         def change(live: Manifest) -> None:
-            live["metadata"].setdefault("annotations", {})[name] = value
+            annotations = live["metadata"].setdefault("annotations", {})
+            annotations[name] = value
+            if value is None:
+                del annotations[name]
 
         self.cluster.edit(self.ref(key), change)
 
@@ -119,10 +127,29 @@ class World:
         return sorted(self.cluster.of_kind("ControllerRevision"), key=lambda e: e["data"]["number"])
 
     def deployments(self) -> dict[str, int]:
+        """Pods asked for, by content."""
         return {
             d["metadata"]["labels"]["slipway.dev/content"]: d["spec"]["replicas"]
             for d in self.cluster.of_kind("Deployment")
+            if "slipway.dev/content" in d["metadata"]["labels"]
         }
+
+    def canary(self) -> Manifest | None:
+        """The canary's Deployment."""
+        found = [d for d in self.cluster.of_kind("Deployment") if "slipway.dev/canary" in d["metadata"]["labels"]]
+        return found[0] if found else None
+
+    async def deploy(self, key: Key, ref: str, commit: str) -> str:
+        """Make a new version live; returns its lane."""
+        self.commit = commit * 10
+        self.edit(key, "source.git.ref", ref)
+        await self.settle(key)
+        return self.lane()
+
+    def request(self, key: Key, verb: str) -> tuple[str, str]:
+        """State and message of the newest request of a verb."""
+        row = next(r for r in self.status(key)["requests"] if r["verb"] == verb)
+        return row["state"], row["message"]
 
     def lane(self) -> str:
         (service,) = self.cluster.of_kind("Service")
@@ -135,19 +162,31 @@ class World:
             self.cluster, key, self.settings, now=self.cluster.now, image_volumes=self.image_volumes
         )
         assert seen is not None
-        return seen
+        return await with_figures(seen, self.figures)
 
     async def plan(self, key: Key) -> Plan:
         return plan_model_deployment(await self.observe(key))
+
+    def room(self, image_volumes: Callable[[], Awaitable[bool | None]]) -> Room:
+        """What a reconciler works with."""
+        return Room(
+            cluster=self.cluster,
+            settings=self.settings,
+            now=lambda: self.cluster.now,
+            image_volumes=image_volumes,
+            ask_pods=self.figures,
+        )
 
     async def look(self, key: Key) -> float | None:
         async def image_volumes() -> bool | None:
             return self.image_volumes
 
-        room = Room(
-            cluster=self.cluster, settings=self.settings, now=lambda: self.cluster.now, image_volumes=image_volumes
-        )
-        return await Reconciler(room).model_deployment(key)
+        return await Reconciler(self.room(image_volumes)).model_deployment(key)
+
+    async def figures(self, pods: Sequence[Manifest]) -> dict[str, Sample]:
+        """What the asked pods say of their predictions."""
+        names = {p["metadata"]["name"] for p in pods}
+        return {name: sample for name, sample in self.samples.items() if name in names}
 
     # The cluster's part
 

@@ -156,6 +156,7 @@ def test_lists_are_keyed_so_that_several_managers_can_write() -> None:
     assert keyed == {
         "ModelDeployment.spec.model.train.env": ["name"],
         "ModelDeployment.status.steps": ["name"],
+        "ModelDeployment.status.requests": ["verb"],
         "ModelDeployment.status.conditions": ["type"],
         "RetrainJob.spec.validation.metrics": ["name"],
         "RetrainJob.status.conditions": ["type"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slipway_operator.api import RetrainJobStatus
-from slipway_operator.controllers.reconcile import Reconciler, Room
+from slipway_operator.controllers.reconcile import Reconciler
 from slipway_operator.domain.keys import Key
 from slipway_operator.plan.observed import Ref
 
@@ -23,9 +23,7 @@ async def test_it_says_so_once_and_writes_nothing_more(world):
     async def unknown() -> bool | None:
         return None
 
-    reconciler = Reconciler(
-        Room(cluster=world.cluster, settings=world.settings, now=lambda: world.cluster.now, image_volumes=unknown)
-    )
+    reconciler = Reconciler(world.room(unknown))
     await reconciler.retrain_job(Key("airline", "weekly"))
     await reconciler.retrain_job(Key("airline", "weekly"))
 
@@ -44,8 +42,6 @@ async def test_one_that_is_gone_needs_no_more_looks(world):
     async def unknown() -> bool | None:
         return None
 
-    reconciler = Reconciler(
-        Room(cluster=world.cluster, settings=world.settings, now=lambda: world.cluster.now, image_volumes=unknown)
-    )
+    reconciler = Reconciler(world.room(unknown))
 
     assert await reconciler.retrain_job(Key("airline", "weekly")) is None

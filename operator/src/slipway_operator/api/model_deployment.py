@@ -53,6 +53,7 @@ PACKAGE_IMAGE = matches(
     rf"{_HOST}(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[0-9a-f]{{64}}",
     "must be host/repository@sha256:<64 hexadecimal digits>: a tag can be moved, a digest cannot",
 )
+REQUEST_ID = matches(r"[A-Za-z0-9._-]{1,63}", "must be 1 to 63 letters, digits, '.', '_' and '-'")
 EXAMPLE_SUFFIX = Check(
     "self.endsWith('.csv') || self.endsWith('.parquet') || self.endsWith('.npy')",
     "must be a .csv, .parquet or .npy file",
@@ -374,6 +375,94 @@ class Standby(SpecModel):
     )
 
 
+class Canary(SpecModel):
+    """A few pods of the new content among those of the live one, for a time."""
+
+    pods: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Pods of the new content beside the live ones; its share of the requests is its share of the pods. "
+        "From 1 to 100.",
+    )
+    for_: Annotated[str, *duration("0s", "168h")] = Field(
+        default="10m",
+        alias="for",
+        description="How long the canary must answer before the new content goes live. From 0s to 168h.",
+    )
+
+
+class RollBackOn(SpecModel):
+    """Limits on a new content, measured from its own pods. Passing one ends a canary, or rolls back what is live."""
+
+    checks = (
+        Check(
+            "has(self.errorRate) || has(self.p99LatencyMillis) || has(self.failedProbes)",
+            "set at least one of errorRate, p99LatencyMillis and failedProbes",
+            lambda limits: (
+                limits.error_rate is not None
+                or limits.p99_latency_millis is not None
+                or limits.failed_probes is not None
+            ),
+        ),
+    )
+
+    error_rate: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Largest share of predictions answered with a 5xx status. From 0 to 1. Example: 0.01.",
+    )
+    p99_latency_millis: float | None = Field(
+        default=None,
+        gt=0,
+        le=600_000,
+        alias="p99LatencyMillis",
+        description="Largest 99th percentile of the time to an answer, in milliseconds. Example: 100.",
+    )
+    failed_probes: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="So many restarts, and pods that answered and do not any more, are too many. From 1 to 1000.",
+    )
+    minimum_requests: int = Field(
+        default=100,
+        ge=1,
+        le=1_000_000_000,
+        description="From so many predictions on, errorRate and p99LatencyMillis count. From 1 to 1000000000.",
+    )
+    watch_for: Annotated[str, *duration("1s", "168h")] = Field(
+        default="10m",
+        description="How long a content is watched after it went live. From 1s to 168h.",
+    )
+
+
+class Rollout(SpecModel):
+    """How a new content takes over. Without canary: all at once, when its pods answer."""
+
+    canary: Canary | None = Field(
+        default=None, description="A few pods first, for a time. Without it: one switch of all requests."
+    )
+    paused: bool = Field(
+        default=False, description="While true nothing goes further: a canary stays, and no new content goes live."
+    )
+    roll_back_on: RollBackOn | None = Field(
+        default=None, description="Limits that end a canary or roll back by themselves."
+    )
+
+
+class RollbackTo(SpecModel):
+    """A request to go back, for those who work with files only; acted on once for each value."""
+
+    revision: int = Field(ge=1, le=1_000_000_000, description="Number of the log entry whose content to serve again.")
+    id: Annotated[str, REQUEST_ID] | None = Field(
+        default=None,
+        max_length=63,
+        description="Name of the request; another one makes the same revision another request. Example: ticket-42.",
+    )
+
+
 class ModelDeploymentSpec(SpecModel):
     """What you want: a source, an environment, a model that is proven equal to its export, and how to serve it."""
 
@@ -386,7 +475,15 @@ class ModelDeploymentSpec(SpecModel):
         default=Export(), description="How the model is converted to what is served, and how equal it must be."
     )
     serving: Serving = Field(default=Serving(), description="How predictions are answered: size and resources.")
+    rollout: Rollout = Field(
+        default=Rollout(), description="How a new content takes over, and what rolls it back by itself."
+    )
     standby: Standby = Field(default=Standby(), description="What is kept warm for a way back.")
+    rollback_to: RollbackTo | None = Field(
+        default=None,
+        description="Go back to this entry of the log. It counts once, for the spec that it arrived with; what was "
+        "rolled back is held until a new commit or another spec.",
+    )
     revision_history_limit: int = Field(
         default=10,
         ge=1,
@@ -463,6 +560,55 @@ class LiveStatus(StatusModel):
     commit: str | None = Field(default=None, max_length=512, description="The source that it was made from.")
 
 
+class StandbyStatus(StatusModel):
+    """The content that is kept warm for a way back."""
+
+    content: str | None = Field(default=None, max_length=64, description="Short digest of the content.")
+    revision: int | None = Field(default=None, ge=0, description="Number of the newest log entry that names it.")
+    ready_replicas: int | None = Field(default=None, ge=0, description="Its pods that could answer now.")
+
+
+class HeldStatus(StatusModel):
+    """A content that was rolled back or given up, and does not go live again by itself."""
+
+    content: str = Field(max_length=64, description="Short digest of the content.")
+    revision: int | None = Field(default=None, ge=0, description="Number of the log entry that holds it.")
+    since: Timestamp | None = Field(default=None, description="Since when it is held (UTC).")
+    why: str | None = Field(default=None, max_length=1024, description="Why, in the words of whoever asked for it.")
+
+
+class RolloutStatus(StatusModel):
+    """A new content on its way to traffic."""
+
+    content: str = Field(max_length=64, description="Short digest of the content.")
+    state: Literal["RollingOut", "Canary", "Paused"] = Field(
+        description="RollingOut: its pods start. Canary: it answers its share. Paused: it goes no further for now."
+    )
+    pods: int | None = Field(default=None, ge=0, description="Its pods that answer requests now.")
+    of: int | None = Field(default=None, ge=0, description="All pods that answer requests now: its share is pods/of.")
+    since: Timestamp | None = Field(default=None, description="Since when it answers (UTC).")
+    requests: int | None = Field(default=None, ge=0, description="Predictions that its pods have answered.")
+    error_rate: float | None = Field(default=None, ge=0, description="Share of them answered with a 5xx status.")
+    p99_latency_millis: float | None = Field(
+        default=None,
+        ge=0,
+        alias="p99LatencyMillis",
+        description="The 99th percentile of the time to an answer, in milliseconds.",
+    )
+
+
+class RequestStatus(StatusModel):
+    """What became of a request for a rollback, resume, promotion or abort: the newest of each verb."""
+
+    verb: Literal["Rollback", "Resume", "Promote", "Abort"] = Field(description="What was asked for.")
+    id: str = Field(max_length=63, description="Id of the request; the log entry that answers it carries it.")
+    state: Literal["Pending", "Done", "Refused"] = Field(
+        description="Pending: on its way. Done: the log has it. Refused: it cannot be done; message says why."
+    )
+    message: str | None = Field(default=None, max_length=1024, description="What was done, or why not.")
+    at: Timestamp | None = Field(default=None, description="When it was answered (UTC).")
+
+
 class ModelDeploymentStatus(StatusModel):
     """What the operator saw and did; everything in it can be rebuilt from the cluster and the log."""
 
@@ -494,6 +640,17 @@ class ModelDeploymentStatus(StatusModel):
         default=None, description="The comparison of the exported model with the original."
     )
     live: LiveStatus | None = Field(default=None, description="What answers predictions now.")
+    standby: StandbyStatus | None = Field(default=None, description="What is kept warm for a way back.")
+    held: tuple[HeldStatus, ...] | None = Field(
+        default=None, max_length=16, description="What was rolled back or given up, the newest first."
+    )
+    rollout: RolloutStatus | None = Field(default=None, description="A new content on its way to traffic.")
+    requests: tuple[RequestStatus, ...] | None = Field(
+        default=None,
+        max_length=8,
+        description="What became of the newest request of each verb.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["verb"]},
+    )
     replicas: int | None = Field(default=None, ge=0, description="Pods of the live content.")
     ready_replicas: int | None = Field(default=None, ge=0, description="Pods of the live content that answer.")
     selector: str | None = Field(
@@ -502,6 +659,7 @@ class ModelDeploymentStatus(StatusModel):
     conditions: tuple[Condition, ...] = Field(
         default=(),
         max_length=16,
-        description="Ready, Reconciling, Stalled (by kstatus), and Available: predictions are answered now.",
+        description="Ready, Reconciling, Stalled (by kstatus); Available: predictions are answered now; RollbackReady: "
+        "the content before could take over now; LogIntact: the log's entries follow from each other.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

@@ -16,6 +16,7 @@ from typing import Any
 from slipway_operator.cluster.kinds import OWNED
 from slipway_operator.cluster.protocol import ConflictError
 from slipway_operator.domain import labels
+from slipway_operator.domain.conditions import find_condition
 from slipway_operator.domain.durations import format_time
 from slipway_operator.domain.requests import Message
 from slipway_operator.plan.observed import Event, Manifest, Ref, ref_of
@@ -207,12 +208,15 @@ class FakeCluster:
         """Play the Deployment controller on a cluster where every pod becomes ready."""
         for deployment in self.of_kind("Deployment"):
             count = deployment["spec"]["replicas"]
+            before = find_condition((deployment.get("status") or {}).get("conditions") or (), "Available")
+            since = before["lastTransitionTime"] if before is not None else format_time(self.now)
             deployment["status"] = {
                 "observedGeneration": deployment["metadata"]["generation"],
                 "replicas": count,
                 "updatedReplicas": count,
                 "readyReplicas": count,
                 "availableReplicas": count,
+                "conditions": [{"type": "Available", "status": "True", "lastTransitionTime": since}],
             }
 
     def _end(self, job: Manifest, kind: str, **more: str) -> None:

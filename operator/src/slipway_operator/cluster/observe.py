@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, RETRAIN_JOB
 from slipway_operator.cluster.protocol import Cluster
 from slipway_operator.domain import labels
+from slipway_operator.domain.errors import Blocked
 from slipway_operator.domain.keys import Key
+from slipway_operator.domain.revisions import read_log
 from slipway_operator.domain.settings import Settings
-from slipway_operator.plan.observed import Manifest, Observed, Ref
+from slipway_operator.plan.observed import Manifest, Observed, Ref, Sample
 from slipway_operator.plan.troubles import puzzling
+from slipway_operator.plan.watch import pods_to_ask
+from slipway_operator.plan.wishes import parse_spec
+
+AskPods = Callable[[Sequence[Manifest]], Awaitable[Mapping[str, Sample]]]
+"""Gives figures of serving pods, by the pod's name."""
 
 
 async def observe_model_deployment(
@@ -48,6 +56,16 @@ async def observe_model_deployment(
         events=tuple(events),
         image_volumes=image_volumes,
     )
+
+
+async def with_figures(seen: Observed, ask_pods: AskPods) -> Observed:
+    """Add the figures of the pods that are watched, where there are any."""
+    try:
+        limits = parse_spec(seen.resource).rollout.roll_back_on
+    except Blocked:
+        return seen
+    pods = pods_to_ask(limits, seen.pods, read_log(seen.entries)[0], seen.now)
+    return replace(seen, samples=await ask_pods(pods)) if pods else seen
 
 
 async def observe_retrain_job(cluster: Cluster, key: Key, settings: Settings, *, now: datetime) -> Observed | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import kopf
 import structlog
 import yaml
@@ -17,6 +18,7 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from slipway_operator.cluster.client import KubernetesCluster
+from slipway_operator.cluster.figures import Figures
 from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, Where
 from slipway_operator.controllers import web
 from slipway_operator.controllers.freshness import Freshness, keep_comparing
@@ -69,8 +71,15 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
         client = await stack.enter_async_context(await api_client())
         cluster = KubernetesCluster(client)
         volumes = ImageVolumes(cluster, settings)
+        figures = Figures(await stack.enter_async_context(aiohttp.ClientSession()))
         reconciler = Reconciler(
-            Room(cluster=cluster, settings=settings, now=lambda: datetime.now(UTC), image_volumes=volumes.known)
+            Room(
+                cluster=cluster,
+                settings=settings,
+                now=lambda: datetime.now(UTC),
+                image_volumes=volumes.known,
+                ask_pods=figures.of,
+            )
         )
         metrics, freshness = Metrics(), Freshness()
         deployments: Workers[Key] = Workers(reconciler.model_deployment, metrics, kind="ModelDeployment")

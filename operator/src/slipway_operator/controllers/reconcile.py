@@ -11,7 +11,7 @@ import structlog
 from slipway_operator.cluster.act import carry_out
 from slipway_operator.cluster.client import NotFoundError
 from slipway_operator.cluster.errors import GoneError
-from slipway_operator.cluster.observe import observe_model_deployment, observe_retrain_job
+from slipway_operator.cluster.observe import AskPods, observe_model_deployment, observe_retrain_job, with_figures
 from slipway_operator.cluster.protocol import Cluster, ConflictError
 from slipway_operator.domain.errors import SlipwayError, Waiting
 from slipway_operator.domain.keys import Key
@@ -39,6 +39,7 @@ class Room:
     settings: Settings
     now: Callable[[], datetime]
     image_volumes: Callable[[], Awaitable[bool | None]]
+    ask_pods: AskPods
 
 
 class Reconciler:
@@ -66,6 +67,7 @@ class Reconciler:
             )
             if seen is None:
                 return None
+            seen = await with_figures(seen, self._room.ask_pods)
             plan = plan_model_deployment(seen)
             again = await self._carry_out(seen, plan)
             if again is None or again > AGAIN_AT_ONCE:

@@ -1,4 +1,4 @@
-"""Conditions as kstatus reads them: Ready, Reconciling, Stalled, and our Available.
+"""Conditions as kstatus reads them: Ready, Reconciling, Stalled, and our own beside them.
 
 kstatus (Helm's ``--wait``, Argo CD, kpt) takes ``Stalled=True`` for a failure,
 ``Reconciling=True`` for progress, and ``Ready`` for the outcome, each only with the
@@ -18,7 +18,9 @@ READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
 AVAILABLE = "Available"
-ORDER = (READY, RECONCILING, STALLED, AVAILABLE)
+ROLLBACK_READY = "RollbackReady"
+LOG_INTACT = "LogIntact"
+ORDER = (READY, RECONCILING, STALLED, AVAILABLE, ROLLBACK_READY, LOG_INTACT)
 MESSAGE_LIMIT = 1024
 """Characters; longer texts belong into a Job's log."""
 
@@ -46,7 +48,7 @@ def with_condition(
     """Replace or add one condition; ``lastTransitionTime`` moves only when ``status`` flips.
 
     Returns:
-        A new list in a stable order: the four known types first, others by name.
+        A new list in a stable order: the known types first, others by name.
     """
     old = next((c for c in conditions if c.get("type") == new.type), None)
     kept = old is not None and old.get("status") == new.status and old.get("lastTransitionTime")

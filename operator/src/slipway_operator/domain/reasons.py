@@ -29,6 +29,14 @@ class Reason(StrEnum):
     SCALING = "Scaling"
     WAITING_TO_RETRY = "WaitingToRetry"
     PROBING_NODES = "ProbingNodes"
+    CANARY = "Canary"
+    PAUSED = "Paused"
+    ROLLING_BACK = "RollingBack"
+    # Held: a person decided, or a limit did
+    ROLLED_BACK = "RolledBack"
+    ABORTED = "Aborted"
+    RESUMED = "Resumed"
+    REQUEST_REFUSED = "RequestRefused"
     # A person must change something, or wait
     INVALID_SPEC = "InvalidSpec"
     INTERPRETER_NOT_OFFERED = "InterpreterNotOffered"

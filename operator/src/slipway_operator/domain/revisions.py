@@ -46,6 +46,17 @@ class StepRecord(_Logged):
     answer: dict[str, Any] = Field(default_factory=dict)
 
 
+class Hold(_Logged):
+    """What must not go live again by itself: a spec at a commit, or (after a promotion) one model."""
+
+    content: str
+    """Digest of the content that is held."""
+    spec: str | None = None
+    """Digest of the part of the spec that decides on it."""
+    commit: str | None = None
+    model: str | None = None
+
+
 class Entry(_Logged):
     """One entry, as it is inside ``data``. Unknown fields of a newer release are kept out of the way, not refused."""
 
@@ -67,6 +78,12 @@ class Entry(_Logged):
     registry: str | None = None
     """Prefix of the registry that holds the content: a later change of the platform's moves no pod."""
     steps: tuple[StepRecord, ...] = ()
+    undoes: int | None = None
+    """Number of the entry that a rollback left."""
+    restores: int | None = None
+    """Number of the entry whose content a rollback made live again."""
+    holds: tuple[Hold, ...] = ()
+    """What is held from now on."""
 
 
 class LoggedEntry(BaseModel):
@@ -131,9 +148,36 @@ def entry_manifest(
             "labels": {**labels.owned(owner_name), labels.LOG: "true", labels.CONTENT: entry.digests.short},
             "ownerReferences": [dict(owner_reference)],
         },
-        "data": entry.model_dump(by_alias=True, mode="json", exclude_none=True),
+        "data": _data_of(entry),
         "revision": entry.number,
     }
+
+
+def holds_of(entries: Sequence[LoggedEntry]) -> tuple[tuple[LoggedEntry, Hold], ...]:
+    """What is held now, the oldest first, each with the entry that holds it.
+
+    Whatever else goes live, and a ``Resume``, ends what was held before.
+    """
+    found: list[tuple[LoggedEntry, Hold]] = []
+    for logged in entries:
+        if logged.entry.cause in _RELEASING:
+            found = []
+        found.extend((logged, hold) for hold in logged.entry.holds)
+    return tuple(found)
+
+
+def next_number(manifests: Sequence[Mapping[str, Any]]) -> int:
+    """The number of the next entry; also those that cannot be read have taken theirs."""
+    taken = (str(m["metadata"]["name"]).rpartition("-")[2] for m in manifests)
+    return max((int(n) for n in taken if n.isdecimal()), default=0) + 1
+
+
+_RELEASING = frozenset({Cause.SPEC_CHANGE, Cause.PROMOTION, Cause.RESUME})
+
+
+def _data_of(entry: Entry) -> dict[str, Any]:
+    data = entry.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return {name: value for name, value in data.items() if name != "holds" or value}
 
 
 def _chain_faults(entries: Sequence[LoggedEntry]) -> list[str]:

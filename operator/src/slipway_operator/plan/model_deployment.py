@@ -6,24 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slipway_operator.api import ModelDeploymentSpec
-from slipway_operator.domain.durations import format_time
+from slipway_operator.api import ModelDeploymentSpec, RollBackOn
+from slipway_operator.domain import labels
+from slipway_operator.domain.contents import Content
+from slipway_operator.domain.directives import Directive
 from slipway_operator.domain.errors import Blocked, SlipwayError, Waiting
-from slipway_operator.domain.revisions import Cause, Entry, LoggedEntry, entry_manifest, read_log
+from slipway_operator.domain.revisions import LoggedEntry, read_log
 from slipway_operator.plan.attempts import jobs_of, obsolete_jobs
-from slipway_operator.plan.chain import Chain, Look, look_at_source, pinned_commit, records_of, remembered, walk
-from slipway_operator.plan.observed import Event, Manifest, Observed, Plan, Trouble, owner_reference_of, ref_of, soonest
-from slipway_operator.plan.rollout import Rollout, Wanted, plan_rollout, prunable
+from slipway_operator.plan.chain import Chain, Look, look_at_source, pinned_commit, remembered, walk
+from slipway_operator.plan.decisions import Decisions, Return, decide
+from slipway_operator.plan.entries import Situation, next_entry
+from slipway_operator.plan.events import events_for
+from slipway_operator.plan.holds import Held, held, other_good
+from slipway_operator.plan.observed import Manifest, Observed, Plan, Trouble, ref_of, soonest
+from slipway_operator.plan.rollout import Aim, Wanted, plan_rollout, prunable
 from slipway_operator.plan.serving import settings_for
-from slipway_operator.plan.status import Story, Verdict, conditions_for, events_for, status_for, summary_of
+from slipway_operator.plan.status import conditions_for, status_for, summary_of
 from slipway_operator.plan.steps import Way
+from slipway_operator.plan.story import Story, Verdict
+from slipway_operator.plan.watch import LOOK_SECONDS, breach, figures_of, watched_for
 from slipway_operator.plan.wishes import (
     Platform,
     deciding_part,
     follow_seconds_text,
     parse_spec,
     platform_for,
-    ref_of_source,
     source_key,
 )
 
@@ -39,6 +46,10 @@ class _Path:
     package_list: str | None = None
     logged: LoggedEntry | None = None
     """The entry that has what is wanted already."""
+    held: Held | None = None
+    """What is wanted was rolled back or given up: it is neither made nor served."""
+    sure: bool = False
+    """What the source names is known, not only remembered."""
 
 
 def plan_model_deployment(seen: Observed) -> Plan:
@@ -47,19 +58,39 @@ def plan_model_deployment(seen: Observed) -> Plan:
     Pure: equal input gives an equal Plan.
     """
     entries, faults = read_log(seen.entries)
+    faults = (*faults, *_lost(seen, entries))
     try:
         spec = parse_spec(seen.resource)
     except Blocked as error:
         # Nothing is known of what is wanted: everything stays as it is, and what is live keeps serving.
-        story = Story(seen=seen, spec=None, entries=entries, blocked=_trouble(error))
+        story = Story(seen=seen, spec=None, entries=entries, faults=faults, blocked=_trouble(error))
         status = status_for(story)
         return Plan(status=status, events=events_for(seen, status, None))
 
     path = _path(seen, spec, entries)
     wanted = _wanted(seen, path)
-    rollout = plan_rollout(seen, spec, entries, wanted)
-    entry = _next_entry(seen, spec, entries, path=path, rollout=rollout)
-    created = [entry] if entry is not None else []
+    candidate = _candidate(entries, wanted)
+    decisions = decide(seen, spec, entries, candidate=candidate)
+    limits = spec.rollout.roll_back_on
+    given_up = _given_up(seen, limits, decisions, candidate)
+    back = decisions.rollback or _passed_limit(seen, limits, entries)
+    aim = Aim(wanted=wanted, back=back, promoted=decisions.promote is not None, given_up=given_up is not None)
+    rollout = plan_rollout(seen, spec, entries, aim)
+    situation = Situation(
+        seen=seen,
+        spec=spec,
+        deciding=deciding_part(spec),
+        entries=entries,
+        chain=None if path.held is not None else path.chain,
+        logged=path.logged,
+        candidate=candidate,
+        decisions=decisions,
+        rollout=rollout,
+        returned=path.sure and wanted is not None and candidate is None,
+        rolled_back=back if rollout.may_return else None,
+        given_up=given_up,
+    )
+    entry = next_entry(situation)
     started = [s.create for s in path.chain.steps if s.create is not None] if path.chain is not None else []
     if path.look is not None and path.look.create is not None:
         started.append(path.look.create)
@@ -67,26 +98,37 @@ def plan_model_deployment(seen: Observed) -> Plan:
         seen=seen,
         spec=spec,
         entries=entries,
+        faults=faults,
         chain=path.chain,
         look=path.look,
+        held=path.held,
+        decisions=decisions,
+        back=back,
         rollout=rollout,
+        candidate=candidate,
         commit=path.commit,
         blocked=path.blocked,
-        new_entry=entry["revision"] if entry is not None else None,
+        new_entry=entry["data"] if entry is not None else None,
     )
     status = status_for(story)
     again = [s.requeue_after for s in path.chain.steps] if path.chain is not None else []
+    watched = rollout.canary is not None or (limits is not None and watched_for(limits, entries, seen.now) > 0)
     return Plan(
         apply=(settings_for(seen, path.package_list), *_adopted(seen, entries), *rollout.apply),
-        create=(*created, *started),
+        create=(*((entry,) if entry is not None else ()), *started),
         delete=(
             *rollout.delete,
             *(ref_of(j) for j in _obsolete(seen, path)),
             *(ref_of(_revision(seen, e)) for e in prunable(entries, spec.revision_history_limit)),
         ),
         status=status,
-        events=(*events_for(seen, status, entry), *_fault_events(seen, faults)),
-        requeue_after=soonest(rollout.requeue_after, path.look.requeue_after if path.look else None, *again),
+        events=events_for(seen, status, entry),
+        requeue_after=soonest(
+            rollout.requeue_after,
+            path.look.requeue_after if path.look else None,
+            LOOK_SECONDS if watched else None,
+            *again,
+        ),
     )
 
 
@@ -95,7 +137,7 @@ def status_after_error(seen: Observed, error: SlipwayError) -> Manifest:
     stalled = not isinstance(error, Waiting)
     verdict = Verdict(error.reason, error.message, "Stalled" if stalled else "Moving")
     old = dict(seen.status)
-    old["conditions"] = conditions_for(old.get("conditions") or (), verdict, None, seen=seen)
+    old["conditions"] = conditions_for(old.get("conditions") or (), verdict, (), seen=seen)
     old["observedGeneration"] = seen.generation
     old["summary"] = summary_of(verdict)
     return old
@@ -119,18 +161,24 @@ def _path(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[LoggedEnt
             way = Way(seen, spec, platform, commit, followed=True)
             look = look_at_source(way)
             commit = look.commit or commit
+    sure = not followed or (look is not None and look.commit is not None)
+    hold = held(entries, deciding, commit)
+    if hold is not None:
+        # What was given up is not made again either; the steps tell of what is live.
+        live = remembered(entries[-1], seen.jobs)
+        return _Path(chain=live, look=look, commit=hold.hold.commit, held=hold, sure=sure)
     logged = _logged(entries, deciding, commit)
     if logged is not None:
         # What is live (or was) is never made again, whatever the platform offers now.
         chain = remembered(logged, seen.jobs)
-        return _Path(chain=chain, look=look, commit=logged.entry.digests.commit, logged=logged)
+        return _Path(chain=chain, look=look, commit=logged.entry.digests.commit, logged=logged, sure=sure)
     if platform is None:
         return _Path(blocked=blocked, commit=commit)
     package_list = platform.package_list.requirements if platform.package_list is not None else None
     if followed and commit is None:
         return _Path(look=look, package_list=package_list)
     chain = walk(Way(seen, spec, platform, commit, followed=followed), entries)
-    return _Path(chain=chain, look=look, commit=commit, package_list=package_list)
+    return _Path(chain=chain, look=look, commit=commit, package_list=package_list, sure=sure)
 
 
 def _logged(entries: Sequence[LoggedEntry], deciding: dict[str, Any], commit: str | None) -> LoggedEntry | None:
@@ -142,6 +190,8 @@ def _logged(entries: Sequence[LoggedEntry], deciding: dict[str, Any], commit: st
 
 
 def _wanted(seen: Observed, path: _Path) -> Wanted | None:
+    if path.held is not None:
+        return None
     if path.logged is not None:
         entry = path.logged.entry
         return Wanted(content=entry.digests, prefix=entry.registry or seen.settings.registry.prefix)
@@ -154,64 +204,34 @@ def _wanted(seen: Observed, path: _Path) -> Wanted | None:
     )
 
 
-def _next_entry(
-    seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[LoggedEntry], *, path: _Path, rollout: Rollout
-) -> Manifest | None:
-    """The log's next entry, once what is wanted answers and is not what the newest entry says."""
-    chain = path.chain
-    if chain is None or chain.content is None or (rollout.candidate is not None and not rollout.candidate.complete):
+def _candidate(entries: Sequence[LoggedEntry], wanted: Wanted | None) -> Content | None:
+    """What is wanted, where it is complete and not live."""
+    if wanted is None or (entries and wanted.content.digest == entries[-1].entry.content):
         return None
-    last = entries[-1] if entries else None
-    deciding = deciding_part(spec)
-    if last is not None and rollout.candidate is None and last.entry.spec == deciding:
+    return wanted.content
+
+
+def _given_up(
+    seen: Observed, limits: RollBackOn | None, decisions: Decisions, candidate: Content | None
+) -> tuple[str, Directive | None] | None:
+    """Why a new content on its way is given up, and who asked."""
+    if candidate is None:
         return None
-    who, who_by = _who(seen, last, deciding)
-    logged = path.logged.entry if path.logged is not None else None
-    entry = Entry(
-        number=last.number + 1 if last is not None else 1,
-        previous=last.digest if last is not None else None,
-        cause=Cause.SPEC_CHANGE,
-        who=who,
-        who_by=who_by,
-        why=_why(spec, last, chain.content.commit, generation=seen.generation),
-        at=format_time(seen.now),
-        content=chain.content.digest,
-        digests=chain.content,
-        spec=deciding,
-        registry=(logged.registry if logged is not None else None) or seen.settings.registry.prefix,
-        steps=logged.steps if logged is not None else records_of(chain),
-    )
-    return entry_manifest(
-        entry,
-        owner_name=seen.key.name,
-        namespace=seen.key.namespace,
-        owner_reference=owner_reference_of(seen.resource),
-    )
+    if decisions.abort is not None:
+        return decisions.abort.why or "asked for", decisions.abort
+    passed = breach(limits, figures_of(seen, label=labels.CANARY, value=candidate.short))
+    return (f"the canary passed a limit: {passed}", None) if passed is not None else None
 
 
-def _why(spec: ModelDeploymentSpec, last: LoggedEntry | None, commit: str, *, generation: int) -> str:
-    short = commit.removeprefix("sha256:")[:12]
-    ref = ref_of_source(spec)
-    # A ref that is the commit itself is not said twice.
-    where = f"commit {short}" if ref.removeprefix("sha256:").startswith(short) else f"{ref} at {short}"
-    if last is None:
-        return f"first content, from {where}"
-    if last.entry.spec == deciding_part(spec):
-        return f"{ref} moved to {short}"
-    return f"the spec changed (generation {generation}), from {where}"
-
-
-def _who(seen: Observed, last: LoggedEntry | None, deciding: dict[str, Any]) -> tuple[str, str]:
-    """Who asked for it, as far as the resource tells: the field manager is a hint, and is logged as one."""
-    if last is not None and last.entry.spec == deciding:
-        return "slipway", "Operator"
-    writers = [
-        f
-        for f in seen.resource["metadata"].get("managedFields") or ()
-        if not f.get("subresource") and "f:spec" in (f.get("fieldsV1") or {})
-    ]
-    newest = max(writers, key=lambda f: str(f.get("time", "")), default=None)
-    return (str(newest["manager"]), "FieldManager") if newest is not None else ("unknown", "Nobody")
+def _passed_limit(seen: Observed, limits: RollBackOn | None, entries: Sequence[LoggedEntry]) -> Return | None:
+    """One step back, where what went live passed a limit; never from a rollback."""
+    if limits is None or watched_for(limits, entries, seen.now) <= 0:
+        return None
+    target = other_good(entries)
+    passed = breach(limits, figures_of(seen, label=labels.CONTENT, value=entries[-1].entry.digests.short))
+    if target is None or passed is None:
+        return None
+    return Return(to=target, directive=None, why=f"it passed a limit: {passed}", since=entries[-1].entry.at)
 
 
 def _obsolete(seen: Observed, path: _Path) -> Sequence[Manifest]:
@@ -249,11 +269,11 @@ def _revision(seen: Observed, entry: LoggedEntry) -> Manifest:
     }
 
 
-def _fault_events(seen: Observed, faults: Sequence[str]) -> tuple[Event, ...]:
-    """A broken log is said once for each generation that sees it; the API server joins equal events."""
-    if not faults or seen.status.get("observedGeneration") == seen.generation:
-        return ()
-    return (Event("Warning", "LogBroken", "; ".join(faults)[:900]),)
+def _lost(seen: Observed, entries: Sequence[LoggedEntry]) -> tuple[str, ...]:
+    """The newest entry leaves no gap when it goes; what status said last tells."""
+    told = int((seen.status.get("live") or {}).get("revision") or 0)
+    newest = entries[-1].number if entries else 0
+    return (f"the newest entry, number {told}, is missing",) if told > newest else ()
 
 
 def _trouble(error: SlipwayError) -> Trouble:

@@ -32,6 +32,17 @@ def ref_of(manifest: Mapping[str, Any]) -> Ref:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What one serving pod says of its predictions since it started."""
+
+    requests: int
+    errors: int
+    """Answered with a 5xx status."""
+    buckets: tuple[tuple[float, int], ...] = ()
+    """Upper bound in seconds and how many took at most so long, as Prometheus' histograms are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """All that a plan for one ModelDeployment depends on, read at one moment."""
 
@@ -52,6 +63,8 @@ class Observed:
     """ControllerRevisions of the log, in any order."""
     events: tuple[Manifest, ...] = ()
     """Warnings about objects that `plan.troubles.puzzling` named."""
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+    """Figures of pods that are watched, by the pod's name; a pod that did not answer has none."""
     image_volumes: bool | None = None
     """Whether every node can mount images; None: not known yet."""
 

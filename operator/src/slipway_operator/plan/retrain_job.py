@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from slipway_operator.domain.reasons import Reason
+from slipway_operator.plan.events import events_for
 from slipway_operator.plan.observed import Observed, Plan
-from slipway_operator.plan.status import Verdict, conditions_for, events_for, summary_of
+from slipway_operator.plan.status import conditions_for, summary_of
+from slipway_operator.plan.story import Verdict
 
 MESSAGE = "this release of Slipway does not retrain on a schedule yet: it takes the object and does nothing with it"
 
@@ -15,6 +17,6 @@ def plan_retrain_job(seen: Observed) -> Plan:
     status = {
         "observedGeneration": seen.generation,
         "summary": summary_of(verdict),
-        "conditions": conditions_for(seen.status.get("conditions") or (), verdict, None, seen=seen),
+        "conditions": conditions_for(seen.status.get("conditions") or (), verdict, (), seen=seen),
     }
     return Plan(status=status, events=events_for(seen, status, None))

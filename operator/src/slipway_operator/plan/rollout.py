@@ -1,7 +1,8 @@
-"""Which contents have pods, how many, and when the log gets its next entry.
+"""Which contents have pods, and how many.
 
 The log's newest entry decides what is live; everything here follows from it. A
-content that is wanted gets pods of its own first, and its entry once they answer.
+content that is wanted gets pods of its own first (where the spec asks for it, a few
+among the live ones before that), and its entry once they answer.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from slipway_operator.api import ModelDeploymentSpec, parse_duration
+from slipway_operator.api import Canary, ModelDeploymentSpec, parse_duration
 from slipway_operator.domain import labels
 from slipway_operator.domain.conditions import find_condition
 from slipway_operator.domain.contents import Content
 from slipway_operator.domain.durations import parse_time
-from slipway_operator.domain.reasons import Reason, well_formed
 from slipway_operator.domain.revisions import LoggedEntry
-from slipway_operator.plan.observed import Manifest, Observed, Ref, Trouble, ref_of, soonest
-from slipway_operator.plan.outcomes import failed_message
+from slipway_operator.plan.decisions import Return
+from slipway_operator.plan.holds import active_holds, other_good
+from slipway_operator.plan.observed import Manifest, Observed, Ref, ref_of, soonest
+from slipway_operator.plan.readiness import Readiness, readiness_of
 from slipway_operator.plan.serving import (
     Served,
     autoscaler_for,
     budget_for,
+    canary_name,
     deployment_for,
     deployment_name,
     has_image_volume,
@@ -30,17 +33,16 @@ from slipway_operator.plan.serving import (
     puller_of,
     service_for,
 )
-from slipway_operator.plan.troubles import containers_of, refused_replicas, trouble_of, waits_of
 
 PROBE_SECONDS = 60.0
 """How long a new content waits for the nodes' answer on image volumes, before it takes the safe way."""
-CRASHES = 3
-"""Restarts after which a runtime that ends by itself is a person's matter."""
+PATIENCE_SECONDS = 30.0
+"""How long a rollback waits for all of its pods, before it goes ahead with those that answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A content that should be live."""
+    """What should be live, as far as it is known."""
 
     content: Content
     prefix: str
@@ -49,16 +51,30 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readiness:
-    """How the pods of one content are."""
+class Aim:
+    """Where the rollout goes."""
 
-    replicas: int = 0
-    ready: int = 0
-    updated: int = 0
-    size: int = 0
-    complete: bool = False
-    """All of its pods are of its newest template and answer."""
-    trouble: Trouble | None = None
+    wanted: Wanted | None = None
+    """What the spec wants; None: not known, or held."""
+    back: Return | None = None
+    """A rollback, which comes before what the spec wants."""
+    promoted: bool = False
+    """A canary is not waited for."""
+    given_up: bool = False
+    """What the spec wants is about to be held: it gets no pods any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryState:
+    """A few pods of a new content among the live ones."""
+
+    ready: int
+    of: int
+    """All pods that answer in the live lane, these among them."""
+    since: str | None
+    """Since when all of them answer."""
+    left: float | None
+    """Seconds until the new content goes live; None: not yet counting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,74 +86,164 @@ class Rollout:
     live: Readiness = field(default_factory=Readiness)
     candidate: Readiness | None = None
     """None: what is wanted is live."""
+    canary: CanaryState | None = None
+    paused: bool = False
+    may_skip_canary: bool = False
+    """Somebody asked to go live without waiting."""
+    may_go_live: bool = False
+    """Nothing keeps what is wanted from the log."""
+    returning: Readiness | None = None
+    """How a rollback's target is."""
+    may_return: bool = False
+    standby: LoggedEntry | None = None
+    standby_ready: int = 0
     switched: bool = False
     """The Service selects the live lane."""
     probing: bool = False
     requeue_after: float | None = None
 
 
-def plan_rollout(
-    seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[LoggedEntry], wanted: Wanted | None
-) -> Rollout:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pods:
+    """Deployments for one role."""
+
+    apply: tuple[Manifest, ...] = ()
+    names: frozenset[str] = frozenset()
+    again: float | None = None
+
+
+def plan_rollout(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[LoggedEntry], aim: Aim) -> Rollout:
     """Pods for the live, the standby and the wanted content; nothing for any other."""
     live = entries[-1] if entries else None
-    standby = standby_of(entries)
-    names: set[str] = set()
-    apply: list[Manifest] = []
-    again: float | None = None
-    candidate: Readiness | None = None
-    probing = False
-    live_ready = Readiness()
-
+    rollout = Rollout(paused=is_paused(seen, spec))
+    pods: list[_Pods] = []
     if live is not None:
         served = _served(seen, live.entry.digests, live.entry.registry, replicas=live_size(seen, spec, live))
-        names.add(deployment_name(seen.key.name, live.entry.digests))
-        apply += _live_objects(seen, spec, live, served)
-        live_ready = readiness_of(seen, live.entry.digests, size=served.replicas)
-
-    is_new = wanted is not None and (live is None or wanted.content.digest != live.entry.content)
-    if wanted is not None and is_new:
-        size = candidate_size(seen, spec, live)
-        names.add(deployment_name(seen.key.name, wanted.content))
-        probing = _must_wait_for_probe(seen, wanted)
-        if probing:
-            again = 2.0
-        else:
-            apply.append(deployment_for(seen, spec, _served(seen, wanted.content, wanted.prefix, replicas=size)))
-        candidate = readiness_of(seen, wanted.content, size=size)
-
-    if standby is not None and deployment_name(seen.key.name, standby.entry.digests) not in names:
-        size, left = standby_size(seen, spec, entries, standby)
-        again = soonest(again, left)
-        names.add(deployment_name(seen.key.name, standby.entry.digests))
-        apply.append(
-            deployment_for(seen, spec, _served(seen, standby.entry.digests, standby.entry.registry, replicas=size))
+        name = deployment_name(seen.key.name, live.entry.digests)
+        pods.append(_Pods(apply=tuple(_live_objects(seen, spec, live, served)), names=frozenset({name})))
+        rollout = replace(
+            rollout,
+            live=readiness_of(seen, name, size=served.replicas),
+            switched=_selects(seen, live.entry.digests),
         )
+    if aim.back is not None and live is not None:
+        rollout, some = _return(seen, spec, live, aim.back, rollout)
+        pods.append(some)
+    elif aim.wanted is not None and not aim.given_up:
+        if live is None or aim.wanted.content.digest != live.entry.content:
+            rollout = replace(rollout, may_skip_canary=aim.promoted)
+            rollout, some = _advance(seen, spec, live, aim.wanted, rollout)
+            pods.append(some)
+        else:
+            rollout = replace(rollout, may_go_live=True)
 
+    standby = other_good(entries)
+    taken = frozenset[str]().union(*(p.names for p in pods))
+    if standby is not None:
+        name = deployment_name(seen.key.name, standby.entry.digests)
+        rollout = replace(rollout, standby=standby, standby_ready=readiness_of(seen, name, size=1).ready)
+        if name not in taken:
+            size, left = standby_size(seen, spec, entries, standby)
+            served = _served(seen, standby.entry.digests, standby.entry.registry, replicas=size)
+            pods.append(_Pods(apply=(deployment_for(seen, spec, served),), names=frozenset({name}), again=left))
+
+    apply = [m for p in pods for m in p.apply]
+    names = frozenset[str]().union(*(p.names for p in pods))
     deployed = [m for m in apply if m["kind"] == "Deployment"]
     if deployed:
-        pods_pull = any(not has_image_volume(d) for d in deployed)
-        apply += network_policies_for(seen, pods_pull=pods_pull)
+        apply += network_policies_for(seen, pods_pull=any(not has_image_volume(d) for d in deployed))
     delete = [ref_of(d) for d in seen.deployments if d["metadata"]["name"] not in names]
     if spec.serving.autoscaling is None or live is None:
         delete += [ref_of(a) for a in seen.autoscalers]
-    return Rollout(
-        apply=tuple(apply),
-        delete=tuple(delete),
-        live=live_ready,
-        candidate=candidate,
-        switched=live is not None and _selects(seen, live.entry.digests),
-        probing=probing,
-        requeue_after=again,
+    return replace(rollout, apply=tuple(apply), delete=tuple(delete), requeue_after=soonest(*(p.again for p in pods)))
+
+
+def is_paused(seen: Observed, spec: ModelDeploymentSpec) -> bool:
+    """Whether nothing should go further for now, by the spec or by the annotation."""
+    return spec.rollout.paused or seen.annotations.get(labels.PAUSED) == "true"
+
+
+def _return(
+    seen: Observed, spec: ModelDeploymentSpec, live: LoggedEntry, back: Return, rollout: Rollout
+) -> tuple[Rollout, _Pods]:
+    """Pods for what a rollback goes back to; what is on its way beside it gets none."""
+    content = back.to.entry.digests
+    name = deployment_name(seen.key.name, content)
+    size = candidate_size(seen, spec, live)
+    ready = readiness_of(seen, name, size=size)
+    waited = (seen.now - parse_time(back.since)).total_seconds()
+    some = ready.ready > 0 and waited >= PATIENCE_SECONDS
+    nobody_asks = spec.serving.autoscaling is None and spec.serving.replicas == 0
+    served = _served(seen, content, back.to.entry.registry, replicas=size)
+    again = max(PATIENCE_SECONDS - waited, 1.0) if ready.ready and not ready.complete else None
+    return (
+        replace(rollout, returning=ready, may_return=ready.complete or some or nobody_asks),
+        _Pods(apply=(deployment_for(seen, spec, served),), names=frozenset({name}), again=again),
     )
 
 
-def standby_of(entries: Sequence[LoggedEntry]) -> LoggedEntry | None:
-    """The newest entry of another content than the live one."""
-    if not entries:
-        return None
-    live = entries[-1].entry.content
-    return next((e for e in reversed(entries) if e.entry.content != live), None)
+def _advance(
+    seen: Observed, spec: ModelDeploymentSpec, live: LoggedEntry | None, wanted: Wanted, rollout: Rollout
+) -> tuple[Rollout, _Pods]:
+    """Pods for a new content: a canary first where the spec asks for one, then as many as are live."""
+    name, canary_named = (f(seen.key.name, wanted.content) for f in (deployment_name, canary_name))
+    if _must_wait_for_probe(seen, wanted):
+        waiting = replace(rollout, candidate=Readiness(size=1), probing=True)
+        return waiting, _Pods(names=frozenset({name, canary_named}), again=2.0)
+
+    applied: list[Manifest] = []
+    names: set[str] = set()
+    again: float | None = None
+    canary: CanaryState | None = None
+    # A content that has pods already is one that was good before, or whose canary is over.
+    begun = seen.deployment(name) is not None
+    wish = spec.rollout.canary if not begun or seen.deployment(canary_named) is not None else None
+    if wish is not None and live is not None and rollout.live.size > 0:
+        canary, some = _canary(seen, spec, wish, wanted, (live, rollout.live))
+        applied.append(some)
+        names.add(canary_named)
+        over = canary.left is not None and canary.left <= 0 and not rollout.paused
+        if not (begun or over or rollout.may_skip_canary):
+            again = canary.left if canary.left is not None and canary.left > 0 else None
+            ready = readiness_of(seen, canary_named, size=wish.pods)
+            waiting = replace(rollout, candidate=ready, canary=canary)
+            return waiting, _Pods(apply=tuple(applied), names=frozenset(names), again=again)
+    size = candidate_size(seen, spec, live)
+    applied.append(deployment_for(seen, spec, _served(seen, wanted.content, wanted.prefix, replicas=size)))
+    names.add(name)
+    ready = readiness_of(seen, name, size=size)
+    return (
+        replace(
+            rollout,
+            candidate=ready,
+            canary=canary,
+            may_go_live=ready.complete and not rollout.paused,
+        ),
+        _Pods(apply=tuple(applied), names=frozenset(names)),
+    )
+
+
+def _canary(
+    seen: Observed, spec: ModelDeploymentSpec, wish: Canary, wanted: Wanted, live: tuple[LoggedEntry, Readiness]
+) -> tuple[CanaryState, Manifest]:
+    """The canary as it is, and its Deployment as it should be."""
+    name = canary_name(seen.key.name, wanted.content)
+    served = replace(
+        _served(seen, wanted.content, wanted.prefix, replicas=wish.pods, name=name),
+        canary_of=live[0].entry.digests.short,
+    )
+    ready = readiness_of(seen, name, size=wish.pods)
+    existing = seen.deployment(name) or {}
+    answers = find_condition((existing.get("status") or {}).get("conditions") or (), "Available")
+    since = (
+        str(answers["lastTransitionTime"]) if answers and answers.get("status") == "True" and ready.complete else None
+    )
+    left: float | None = None
+    if since is not None:
+        until = parse_time(since) + timedelta(seconds=parse_duration(wish.for_))
+        left = (until - seen.now).total_seconds()
+    counted = CanaryState(ready=ready.ready, of=live[1].ready + ready.ready, since=since, left=left)
+    return counted, deployment_for(seen, spec, served)
 
 
 def live_since(entries: Sequence[LoggedEntry]) -> str:
@@ -186,34 +292,16 @@ def standby_size(
     return max(1, size), left
 
 
-def readiness_of(seen: Observed, content: Content, *, size: int) -> Readiness:
-    """How the pods of a content are, by its Deployment's own word."""
-    deployment = seen.deployment(deployment_name(seen.key.name, content))
-    if deployment is None:
-        return Readiness(size=size)
-    status = deployment.get("status") or {}
-    meta = deployment["metadata"]
-    current = int(status.get("observedGeneration", 0)) >= int(meta.get("generation", 1))
-    asked = int(deployment["spec"].get("replicas", 1))
-    ready = int(status.get("availableReplicas", 0))
-    total = int(status.get("replicas", 0))
-    updated = int(status.get("updatedReplicas", 0))
-    complete = current and asked >= size and updated >= size and ready >= size and total == updated
-    return Readiness(
-        replicas=total,
-        ready=ready,
-        updated=updated,
-        size=size,
-        complete=complete,
-        trouble=None if complete else _trouble(seen, deployment, content),
-    )
-
-
 def prunable(entries: Sequence[LoggedEntry], limit: int) -> list[LoggedEntry]:
-    """Entries beyond the limit; the newest of the live and the standby content stay."""
-    standby = standby_of(entries)
-    kept = {entries[-1].number, standby.number if standby is not None else 0} if entries else set()
-    return [e for e in entries[: -(limit + 1)] if e.number not in kept]
+    """The oldest entries beyond the limit, up to the first that is needed: the chain gets no gap.
+
+    Needed are the standby's newest entry and those that hold something.
+    """
+    standby = other_good(entries)
+    needed = {by.number for by, _ in active_holds(entries)} | ({standby.number} if standby is not None else set())
+    beyond = entries[: max(len(entries) - (limit + 1), 0)]
+    first = min((e.number for e in beyond if e.number in needed), default=None)
+    return [e for e in beyond if first is None or e.number < first]
 
 
 def _live_objects(seen: Observed, spec: ModelDeploymentSpec, live: LoggedEntry, served: Served) -> list[Manifest]:
@@ -231,22 +319,21 @@ def _live_objects(seen: Observed, spec: ModelDeploymentSpec, live: LoggedEntry, 
     ]
 
 
-def _served(seen: Observed, content: Content, prefix: str | None, *, replicas: int) -> Served:
-    existing = seen.deployment(deployment_name(seen.key.name, content))
+def _served(seen: Observed, content: Content, prefix: str | None, *, replicas: int, name: str | None = None) -> Served:
+    existing = seen.deployment(name or deployment_name(seen.key.name, content))
     return Served(
         content=content,
         prefix=prefix or seen.settings.registry.prefix,
         replicas=replicas,
-        image_volume=_by_image_volume(seen, content),
+        image_volume=_by_image_volume(seen, existing),
         puller=puller_of(existing) if existing is not None else None,
     )
 
 
-def _by_image_volume(seen: Observed, content: Content) -> bool:
+def _by_image_volume(seen: Observed, existing: Manifest | None) -> bool:
     """How the model gets into the pod; pods that work are not moved for a nicer way."""
     if seen.settings.model_delivery != "Auto":
         return seen.settings.model_delivery == "ImageVolume"
-    existing = seen.deployment(deployment_name(seen.key.name, content))
     if existing is not None and not (has_image_volume(existing) and seen.image_volumes is False):
         return has_image_volume(existing)
     return seen.image_volumes is True
@@ -263,53 +350,3 @@ def _must_wait_for_probe(seen: Observed, wanted: Wanted) -> bool:
 def _selects(seen: Observed, content: Content) -> bool:
     service = next((s for s in seen.services if s["metadata"]["name"] == seen.key.name), None)
     return service is not None and (service["spec"].get("selector") or {}).get(labels.LANE) == content.short
-
-
-def _trouble(seen: Observed, deployment: Manifest, content: Content) -> Trouble | None:
-    """What keeps pods from answering, the most telling first."""
-    refused = refused_replicas(deployment)
-    if refused is not None:
-        return trouble_of(refused, seen.now)
-    pods = [
-        p
-        for p in seen.pods
-        if p["metadata"]["labels"].get(labels.CONTENT) == content.short and not p["metadata"].get("deletionTimestamp")
-    ]
-    for pod in pods:
-        crash = _crash(pod)
-        if crash is not None:
-            return crash
-    for pod in pods:
-        waits = waits_of(pod, seen.events)
-        if waits is not None:
-            return trouble_of(waits, seen.now)
-    progressing = find_condition((deployment.get("status") or {}).get("conditions") or (), "Progressing")
-    if progressing is not None and progressing.get("reason") == "ProgressDeadlineExceeded":
-        return Trouble(
-            reason=Reason.ROLLOUT_TIMED_OUT,
-            message=f"pods of content {content.short} did not become ready: kubectl logs "
-            f"deployment/{deployment['metadata']['name']} shows why",
-            stalled=True,
-        )
-    return None
-
-
-def _crash(pod: Manifest) -> Trouble | None:
-    for container in containers_of(pod):
-        state = container.get("state") or {}
-        ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
-        if ended is None or ended.get("exitCode", 0) == 0 or container.get("ready"):
-            continue
-        stalled = int(container.get("restartCount", 0)) >= CRASHES
-        if ended.get("reason") == "OOMKilled":
-            text = "a serving pod needed more memory than its limit: raise spec.serving.resources.limits.memory"
-            return Trouble(reason=Reason.SERVING_OUT_OF_MEMORY, message=text, stalled=stalled)
-        told = failed_message(ended.get("message") or "")
-        if told is not None:
-            reason = well_formed(told.reason, otherwise=Reason.RUNTIME_FAILED)
-            return Trouble(reason=reason, message=told.message, stalled=stalled and not told.retry)
-        said = (ended.get("message") or "").strip().splitlines()
-        words = said[-1] if said else f"exit code {ended.get('exitCode')}"
-        text = f"container {container['name']} of pod {pod['metadata']['name']} ended: {words[:400]}"
-        return Trouble(reason=Reason.RUNTIME_FAILED, message=text, stalled=stalled)
-    return None

@@ -28,6 +28,8 @@ class Served:
     image_volume: bool
     puller: str | None = None
     """Image of the init container that the pods have already: an upgrade of Slipway moves no pod."""
+    canary_of: str | None = None
+    """Lane of the live content, where these are a canary's pods: they answer a share of its requests."""
     resource_version: str | None = None
     """Where an autoscaler may write too: apply only onto the object that was read."""
 
@@ -37,19 +39,32 @@ def deployment_name(owner: str, content: Content) -> str:
     return f"{owner}-{content.short}"
 
 
+def canary_name(owner: str, content: Content) -> str:
+    """The Deployment of a content's canary; at most 63 characters, as an owner's name has at most 45."""
+    return f"{deployment_name(owner, content)}-canary"
+
+
 def selector_text(owner: str, lane: str) -> str:
     """The selector of a lane's pods, as the scale subresource wants it."""
     return f"{labels.OWNER}={owner},{labels.LANE}={lane}"
 
 
 def deployment_for(seen: Observed, spec: ModelDeploymentSpec, served: Served) -> Manifest:
-    """The Deployment of one content, live, standby or on its way."""
+    """The Deployment of one content, live, standby or on its way, or of its canary.
+
+    A canary's pods carry another label than the content's own, so that neither Deployment
+    (nor an autoscaler) takes the other's pods for its own.
+    """
     content = served.content
-    meta = metadata_for(seen, deployment_name(seen.key.name, content), content=content.short)
+    if served.canary_of is None:
+        meta = metadata_for(seen, deployment_name(seen.key.name, content), content=content.short)
+        own = {labels.OWNER: seen.key.name, labels.CONTENT: content.short}
+    else:
+        meta = metadata_for(seen, canary_name(seen.key.name, content), canary=content.short)
+        own = {labels.OWNER: seen.key.name, labels.CANARY: content.short}
     if served.resource_version is not None:
         meta["resourceVersion"] = served.resource_version
-    pod_labels = {**meta["labels"], labels.LANE: content.short}
-    own = {labels.OWNER: seen.key.name, labels.CONTENT: content.short}
+    pod_labels = {**meta["labels"], labels.LANE: served.canary_of or content.short}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

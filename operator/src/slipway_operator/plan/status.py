@@ -1,71 +1,65 @@
 """The status: what is true at this moment of the way, in words.
 
-Three questions in order: is something wrong, is something under way, or has all
-settled. The first answer is the one that ``Ready`` gives.
+`verdicts` says where it stands; here is the rest of what status shows, and how
+conditions tell it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from slipway_operator.api import ModelDeploymentSpec
 from slipway_operator.domain.conditions import (
     AVAILABLE,
+    LOG_INTACT,
     READY,
     RECONCILING,
+    ROLLBACK_READY,
     STALLED,
     Condition,
     clipped,
     find_condition,
     with_condition,
 )
-from slipway_operator.domain.labels import RETRY
+from slipway_operator.domain.digests import short10
+from slipway_operator.domain.labels import CANARY, RETRY
 from slipway_operator.domain.reasons import Reason
 from slipway_operator.domain.requests import Built, Exported, Trained
-from slipway_operator.domain.revisions import LoggedEntry
 from slipway_operator.plan.attempts import StepResult
-from slipway_operator.plan.chain import Chain, Look
-from slipway_operator.plan.observed import Event, Manifest, Observed, Trouble
-from slipway_operator.plan.rollout import Rollout, live_since
+from slipway_operator.plan.chain import Chain
+from slipway_operator.plan.decisions import rows_of
+from slipway_operator.plan.holds import active_holds
+from slipway_operator.plan.observed import Manifest, Observed
+from slipway_operator.plan.rollout import live_since
 from slipway_operator.plan.serving import deployment_name, selector_text
+from slipway_operator.plan.story import Story, Verdict
+from slipway_operator.plan.verdicts import verdict_of
+from slipway_operator.plan.watch import figures_of
 from slipway_operator.plan.wishes import ref_of_source
 
 SUMMARY_LIMIT = 100
-_DOING = {"Build": Reason.BUILDING, "Train": Reason.TRAINING, "Export": Reason.EXPORTING}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """All that the status is told from."""
-
-    seen: Observed
-    spec: ModelDeploymentSpec | None
-    entries: Sequence[LoggedEntry]
-    chain: Chain | None = None
-    look: Look | None = None
-    rollout: Rollout = field(default_factory=Rollout)
-    commit: str | None = None
-    blocked: Trouble | None = None
-    new_entry: int | None = None
-    """Number of the entry that this plan writes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Where it stands."""
-
-    reason: Reason | str
-    message: str
-    state: str
-    """``Settled``, ``Moving`` or ``Stalled``."""
+_LOUD: dict[str, str] = {Reason.ROLLED_BACK: "ROLLED BACK", Reason.ABORTED: "ABORTED"}
+"""What a person should not overlook in a list."""
+_HELD_ROWS = 16
+_KEPT = (
+    "source",
+    "steps",
+    "training",
+    "export",
+    "standby",
+    "held",
+    "rollout",
+    "requests",
+    "replicas",
+    "readyReplicas",
+)
 
 
 def status_for(story: Story) -> Manifest:
     """The whole status."""
-    seen, verdict = story.seen, _verdict(story)
-    conditions = conditions_for(seen.status.get("conditions") or (), verdict, _available(story), seen=seen)
+    seen, verdict = story.seen, verdict_of(story)
+    more = [c for c in (_available(story), _rollback_ready(story), _log_intact(story)) if c is not None]
+    conditions = conditions_for(seen.status.get("conditions") or (), verdict, more, seen=seen)
     live = story.entries[-1].entry if story.entries else None
     body: dict[str, Any] = {
         "observedGeneration": seen.generation,
@@ -75,14 +69,17 @@ def status_for(story: Story) -> Manifest:
         "steps": _steps(story),
         "training": _training(story.chain),
         "export": _export(story.chain),
+        "standby": _standby(story),
+        "held": _held(story),
+        "rollout": _rollout(story),
+        "requests": rows_of(seen, story.decisions.answers) or None,
         "replicas": story.rollout.live.replicas,
         "readyReplicas": story.rollout.live.ready,
         "conditions": conditions,
     }
     if story.spec is None:
         # Nothing is known of what is wanted: what was true of the rest stays as it was told.
-        kept = ("source", "steps", "training", "export", "replicas", "readyReplicas")
-        body.update({field: seen.status.get(field) for field in kept})
+        body.update({field: seen.status.get(field) for field in _KEPT})
     if live is not None:
         lane = live.digests.short
         body["url"] = f"http://{seen.key.name}.{seen.key.namespace}.svc/v2/models/{seen.key.name}"
@@ -97,7 +94,7 @@ def status_for(story: Story) -> Manifest:
 
 
 def conditions_for(
-    old: Sequence[Mapping[str, Any]], verdict: Verdict, available: Condition | None, *, seen: Observed
+    old: Sequence[Mapping[str, Any]], verdict: Verdict, more: Sequence[Condition], *, seen: Observed
 ) -> list[dict[str, Any]]:
     """The conditions that tell a verdict."""
     settled, stalled = verdict.state == "Settled", verdict.state == "Stalled"
@@ -110,7 +107,7 @@ def conditions_for(
         Condition(STALLED, "True", reason, message)
         if stalled
         else Condition(STALLED, "False", Reason.SETTLED if settled else reason, ""),
-        *([available] if available is not None else []),
+        *more,
     ]
     conditions = [dict(c) for c in old]
     for condition in new:
@@ -120,6 +117,9 @@ def conditions_for(
 
 def summary_of(verdict: Verdict) -> str:
     """One line for ``kubectl get``."""
+    loud = _LOUD.get(str(verdict.reason))
+    if loud is not None:
+        return clipped(" ".join(f"{loud} {verdict.message}".split()), SUMMARY_LIMIT)
     words = str(verdict.reason)
     text = (
         verdict.message if verdict.state == "Settled" else f"{words}: {verdict.message}" if verdict.message else words
@@ -127,82 +127,71 @@ def summary_of(verdict: Verdict) -> str:
     return clipped(" ".join(text.split()), SUMMARY_LIMIT)
 
 
-def events_for(seen: Observed, status: Mapping[str, Any], created: Mapping[str, Any] | None) -> tuple[Event, ...]:
-    """What changed since the last status, in words."""
-    events: list[Event] = []
-    old_steps = {s["name"]: s.get("state") for s in seen.status.get("steps") or ()}
-    for step in status.get("steps") or ():
-        before = old_steps.get(step["name"])
-        if step.get("state") == "Succeeded" and before not in {None, "Succeeded"} and step["name"] != "Rollout":
-            events.append(Event("Normal", f"{step['name']}Succeeded", step.get("message") or f"{step['name']} is done"))
-    if created is not None:
-        data = created["data"]
-        words = f"revision {data['number']} is live: content {created['metadata']['labels']['slipway.dev/content']}, "
-        events.append(Event("Normal", "WentLive", words + data["why"]))
-    old, new = (
-        find_condition(seen.status.get("conditions") or (), STALLED),
-        find_condition(status.get("conditions") or (), STALLED),
-    )
-    if new is not None and new["status"] == "True":
-        if old is None or (old.get("status"), old.get("reason")) != (new["status"], new["reason"]):
-            events.append(Event("Warning", str(new["reason"]), str(new["message"])))
-    elif old is not None and old.get("status") == "True":
-        ready = find_condition(status.get("conditions") or (), READY) or {}
-        events.append(Event("Normal", "GoesOn", f"goes on: {ready.get('message', '')}"))
-    return tuple(events)
+def _log_intact(story: Story) -> Condition | None:
+    if story.faults:
+        return Condition(LOG_INTACT, "False", Reason.LOG_BROKEN, "; ".join(story.faults))
+    if not story.entries:
+        return None
+    return Condition(LOG_INTACT, "True", "Intact", "every entry follows from the one before")
 
 
-def _verdict(story: Story) -> Verdict:
-    if story.blocked is not None:
-        return _told(story.blocked)
-    look, chain = story.look, story.chain
-    if look is not None and look.trouble is not None and (look.trouble.stalled or story.commit is None):
-        return _told(look.trouble)
-    if chain is None:
-        return Verdict(Reason.RESOLVING, "asking the repository what the ref names", "Moving")
-    stuck = chain.stuck
-    if stuck is not None:
-        if stuck.trouble is not None:
-            return _told(stuck.trouble)
-        return Verdict(_DOING[stuck.name], stuck.message or "", "Moving")
-    return _verdict_on_rollout(story, chain)
+def _rollback_ready(story: Story) -> Condition | None:
+    if not story.entries or story.spec is None:
+        return None
+    standby = story.rollout.standby
+    if standby is None:
+        words = "the log has no other content that was healthy and is not held"
+        return Condition(ROLLBACK_READY, "False", "NothingToGoBackTo", words)
+    short = standby.entry.digests.short
+    if story.spec.serving.replicas != 0 and story.rollout.standby_ready == 0:
+        words = f"no pod of revision {standby.number} (content {short}) answers"
+        return Condition(ROLLBACK_READY, "False", "StandbyNotReady", words)
+    words = f"revision {standby.number} (content {short}) can take over: its pods have answered the example rows"
+    return Condition(ROLLBACK_READY, "True", "StandbyReady", words)
 
 
-def _verdict_on_rollout(story: Story, chain: Chain) -> Verdict:
-    return _verdict_on_candidate(story, chain) or _verdict_on_live(story)
+def _standby(story: Story) -> Manifest | None:
+    standby = story.rollout.standby
+    if standby is None:
+        return None
+    return {
+        "content": standby.entry.digests.short,
+        "revision": standby.number,
+        "readyReplicas": story.rollout.standby_ready,
+    }
 
 
-def _verdict_on_candidate(story: Story, chain: Chain) -> Verdict | None:
-    rollout, content = story.rollout, chain.content
-    candidate = rollout.candidate
-    if story.new_entry is not None:
-        return Verdict(Reason.GOING_LIVE, f"revision {story.new_entry} goes live", "Moving")
-    if rollout.probing:
-        return Verdict(Reason.PROBING_NODES, "asking the nodes whether they can mount images", "Moving")
-    if candidate is not None and content is not None:
-        if candidate.trouble is not None:
-            return _told(candidate.trouble)
-        words = f"{candidate.ready} of {candidate.size} pods of content {content.short} answer"
-        return Verdict(Reason.ROLLING_OUT, words, "Moving")
-    return None
+def _held(story: Story) -> list[Manifest] | None:
+    rows = [
+        {
+            "content": short10(hold.content),
+            "revision": by.number,
+            "since": by.entry.at,
+            "why": clipped(by.entry.why),
+        }
+        for by, hold in reversed(active_holds(story.entries))
+    ]
+    return rows[:_HELD_ROWS] or None
 
 
-def _verdict_on_live(story: Story) -> Verdict:
-    rollout = story.rollout
-    if not story.entries or not rollout.switched:
-        return Verdict(Reason.GOING_LIVE, "the Service turns to the new content", "Moving")
-    live, entry = rollout.live, story.entries[-1].entry
-    if not live.complete:
-        if live.trouble is not None:
-            return _told(live.trouble)
-        if live.updated < live.size <= live.ready:
-            return Verdict(Reason.SCALING, f"{live.updated} of {live.size} pods are replaced by newer ones", "Moving")
-        return Verdict(Reason.SCALING, f"{live.ready} of {live.size} pods answer", "Moving")
-    return Verdict(Reason.SERVING, f"revision {entry.number} answers (content {entry.digests.short})", "Settled")
-
-
-def _told(trouble: Trouble) -> Verdict:
-    return Verdict(trouble.reason, trouble.message, "Stalled" if trouble.stalled else "Moving")
+def _rollout(story: Story) -> Manifest | None:
+    rollout, content = story.rollout, story.candidate
+    if content is None or rollout.candidate is None:
+        return None
+    row: Manifest = {"content": content.short, "state": "Paused" if rollout.paused else "RollingOut"}
+    canary = rollout.canary
+    if canary is not None and canary.ready > 0:
+        figures = figures_of(story.seen, label=CANARY, value=content.short)
+        row |= {
+            "state": "Paused" if rollout.paused else "Canary",
+            "pods": canary.ready,
+            "of": canary.of,
+            "since": canary.since,
+            "requests": figures.requests,
+            "errorRate": round(figures.error_rate, 6) if figures.error_rate is not None else None,
+            "p99LatencyMillis": round(figures.p99_millis, 3) if figures.p99_millis is not None else None,
+        }
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def _available(story: Story) -> Condition | None:

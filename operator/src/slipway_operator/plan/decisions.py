@@ -1,0 +1,211 @@
+"""What people ask for beside the spec, compared with the log: what is done, what is due, what cannot be.
+
+A request is done once an entry of the log carries its id; nothing else counts, so that
+whatever becomes of its annotation, it happens once. What is refused is remembered in
+status, and is not tried again later, when it might suddenly be possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from slipway_operator.api import ModelDeploymentSpec
+from slipway_operator.domain.contents import Content
+from slipway_operator.domain.directives import NOW, PREVIOUS, Directive, Verb, directives_of
+from slipway_operator.domain.durations import format_time
+from slipway_operator.domain.revisions import LoggedEntry
+from slipway_operator.plan.holds import active_holds, other_good
+from slipway_operator.plan.observed import Manifest, Observed
+
+State = Literal["Pending", "Done", "Refused"]
+_FORMS = {
+    Verb.ROLLBACK: "previous or a revision's number",
+    Verb.RESUME: "now",
+    Verb.PROMOTE: "now or the new content's short digest",
+    Verb.ABORT: "now or the new content's short digest",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How one request stands."""
+
+    directive: Directive
+    state: State
+    message: str
+    at: str
+
+    def to_wire(self) -> Manifest:
+        """As status shows it."""
+        return {
+            "verb": self.directive.verb.value,
+            "id": self.directive.id,
+            "state": self.state,
+            "message": self.message,
+            "at": self.at,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """A rollback that is due."""
+
+    to: LoggedEntry
+    directive: Directive | None
+    """None: a limit was passed, and nobody asked."""
+    why: str
+    since: str
+    """Since when it is wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """What is due now, at most one of each kind."""
+
+    answers: tuple[Answer, ...] = ()
+    rollback: Return | None = None
+    resume: Directive | None = None
+    promote: Directive | None = None
+    abort: Directive | None = None
+
+
+class _Refused(Exception):  # noqa: N818 - an answer, not an error
+    """Why a request cannot be done."""
+
+
+def decide(
+    seen: Observed,
+    spec: ModelDeploymentSpec,
+    entries: Sequence[LoggedEntry],
+    *,
+    candidate: Content | None,
+    gone: Mapping[str, str] | None = None,
+) -> Decisions:
+    """Compare what is asked for with what there is.
+
+    Args:
+        seen: What was observed.
+        spec: The spec.
+        entries: The log.
+        candidate: A new content that is complete and neither live nor held.
+        gone: Sentences on contents (by digest) that are known not to be there any more.
+    """
+    wanted = spec.rollback_to
+    directives = directives_of(seen.resource["metadata"], (wanted.revision, wanted.id) if wanted is not None else None)
+    answers: list[Answer] = []
+    due: dict[Verb, Answer] = {}
+    target: LoggedEntry | None = None
+    for directive in directives:
+        known = _known(seen, entries, directive)
+        if known is not None and known.state != "Pending":
+            answers.append(known)
+            continue
+        if directive.verb in due:
+            continue
+        at = known.at if known is not None else format_time(seen.now)
+        try:
+            if directive.verb is Verb.ROLLBACK:
+                target = _target(entries, directive, gone or {})
+                words = f"going back to revision {target.number}"
+            else:
+                words = _possible(entries, directive, candidate)
+        except _Refused as refusal:
+            answers.append(Answer(directive=directive, state="Refused", message=str(refusal), at=at))
+            continue
+        due[directive.verb] = Answer(directive=directive, state="Pending", message=words, at=at)
+        answers.append(due[directive.verb])
+    rollback = due.get(Verb.ROLLBACK)
+    return Decisions(
+        answers=tuple(answers),
+        rollback=Return(
+            to=target,
+            directive=rollback.directive,
+            why=rollback.directive.why or "asked for",
+            since=rollback.at,
+        )
+        if rollback is not None and target is not None
+        else None,
+        resume=due[Verb.RESUME].directive if Verb.RESUME in due else None,
+        promote=due[Verb.PROMOTE].directive if Verb.PROMOTE in due else None,
+        abort=due[Verb.ABORT].directive if Verb.ABORT in due else None,
+    )
+
+
+def rows_of(seen: Observed, answers: Sequence[Answer]) -> list[Manifest]:
+    """The newest request of each verb, for status; one whose annotation is gone stays told."""
+    before = {str(r["verb"]): r for r in seen.status.get("requests") or ()}
+    rows = []
+    for verb in Verb:
+        mine = [a for a in answers if a.directive.verb is verb]
+        pending = [a for a in mine if a.state == "Pending"]
+        newest = max(pending or mine, key=lambda a: a.at, default=None)
+        if newest is not None:
+            rows.append(newest.to_wire())
+        elif verb.value in before:
+            rows.append(dict(before[verb.value]))
+    return rows
+
+
+def _known(seen: Observed, entries: Sequence[LoggedEntry], directive: Directive) -> Answer | None:
+    """What became of a request so far: the log's word, else what status says."""
+    for logged in reversed(entries):
+        entry = logged.entry
+        if entry.request_id == directive.id:
+            return Answer(
+                directive=directive, state="Done", message=f"revision {entry.number}: {entry.why}", at=entry.at
+            )
+    for row in seen.status.get("requests") or ():
+        if (row.get("verb"), row.get("id")) == (directive.verb.value, directive.id) and row.get("state") != "Done":
+            return Answer(
+                directive=directive,
+                state=row.get("state", "Pending"),
+                message=str(row.get("message", "")),
+                at=str(row.get("at") or format_time(seen.now)),
+            )
+    return None
+
+
+def _target(entries: Sequence[LoggedEntry], directive: Directive, gone: Mapping[str, str]) -> LoggedEntry:
+    """The entry to go back to."""
+    if directive.target != PREVIOUS and not directive.target.isdecimal():
+        raise _Refused(_misspelt(directive))
+    if not entries:
+        raise _Refused("nothing is live yet, so there is nothing to go back to")
+    if directive.target == PREVIOUS:
+        found = other_good(entries)
+        if found is None:
+            raise _Refused("the log has no other content that was healthy and is not held")
+    else:
+        number = int(directive.target)
+        found = next((e for e in entries if e.number == number), None)
+        if found is None:
+            raise _Refused(f"the log has no revision {number}: it has {entries[0].number} to {entries[-1].number}")
+    if found.entry.content == entries[-1].entry.content:
+        raise _Refused(f"the content of revision {found.number} is live already")
+    if found.entry.content in gone:
+        raise _Refused(f"revision {found.number} cannot take over: {gone[found.entry.content]}")
+    return found
+
+
+def _possible(entries: Sequence[LoggedEntry], directive: Directive, candidate: Content | None) -> str:
+    """Say what a request other than a rollback is about to do."""
+    if directive.verb is Verb.RESUME:
+        if directive.target != NOW:
+            raise _Refused(_misspelt(directive))
+        if not active_holds(entries):
+            raise _Refused("nothing is held")
+        return "releasing what is held"
+    if candidate is None:
+        raise _Refused("no new content is on its way to traffic")
+    if directive.target not in {NOW, candidate.short}:
+        raise _Refused(f"{_misspelt(directive)}; on its way is {candidate.short}")
+    if not entries:
+        raise _Refused("nothing is live yet: the first content goes live as soon as its pods answer")
+    return f"content {candidate.short} goes live without waiting" if directive.verb is Verb.PROMOTE else "giving it up"
+
+
+def _misspelt(directive: Directive) -> str:
+    form = _FORMS[directive.verb]
+    return f"{directive.verb.annotation} must be {form}, optionally with @<id> and words why, not {directive.target!r}"

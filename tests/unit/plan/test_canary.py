@@ -1,0 +1,195 @@
+"""A canary by pods, pause, promotion and abort, and limits that act by themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from slipway_operator.plan.observed import Sample
+
+CANARY = {"canary": {"pods": 1, "for": "10m"}, "rollBackOn": {"errorRate": 0.01, "minimumRequests": 100}}
+
+
+@pytest.fixture
+async def canary(world):
+    """One content live with three pods, a second one as a canary that answers."""
+    key = world.add()
+    world.edit(key, "serving.replicas", 3)
+    world.edit(key, "rollout", CANARY)
+    await world.settle(key)
+    world.commit = "beef" * 10
+    world.edit(key, "source.git.ref", "v2")
+    await world.settle(key)
+    return key
+
+
+def pods(world, *, deployment, samples: Sample | None = None, restarts: int = 0) -> None:
+    """Give a Deployment a pod with an address, and figures to it."""
+    template = deployment["spec"]["template"]
+    name = f"{deployment['metadata']['name']}-pod"
+    world.cluster.add(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "airline", "labels": template["metadata"]["labels"]},
+            "spec": template["spec"],
+            "status": {
+                "phase": "Running",
+                "podIP": "10.0.0.7",
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "containerStatuses": [{"name": "runtime", "restartCount": restarts, "started": True, "ready": True}],
+            },
+        }
+    )
+    if samples is not None:
+        world.samples[name] = samples
+
+
+async def test_a_canary_answers_its_share_for_its_time(world, canary):
+    key, live = canary, world.lane()
+    found = world.canary()
+    labels = found["spec"]["template"]["metadata"]["labels"]
+    assert found["spec"]["replicas"] == 1
+    assert labels["slipway.dev/lane"] == live, "the Service's own selector sends it a share"
+    assert "slipway.dev/content" not in labels, "the live Deployment and its autoscaler must not count it"
+    assert world.ready(key) == ("False", "Canary")
+    assert world.condition(key, "Reconciling")["status"] == "True"
+    row = world.status(key)["rollout"]
+    assert (row["state"], row["pods"], row["of"]) == ("Canary", 1, 4)
+    assert world.deployments() == {live: 3}
+
+    world.cluster.pass_time(599)
+    await world.settle(key)
+    assert world.lane() == live
+    world.cluster.pass_time(2)
+    await world.look(key)
+    assert (world.lane(), world.canary() is not None) == (live, True), "it answers until all pods of the new one do"
+    await world.settle(key)
+
+    assert world.lane() == row["content"]
+    assert world.canary() is None
+    assert world.ready(key) == ("True", "Serving")
+
+
+async def test_promote_now(world, canary):
+    world.annotate(canary, "slipway.dev/promote", "now@p-1 looks good")
+    await world.settle(canary)
+    entry = world.entries()[-1]["data"]
+    assert (entry["cause"], entry["requestId"]) == ("SpecChange", "p-1")
+    assert "looks good" in entry["why"]
+    assert world.canary() is None
+
+
+async def test_promote_names_what_it_means(world, canary):
+    world.annotate(canary, "slipway.dev/promote", "0123456789@p-1")
+    await world.settle(canary)
+    assert world.request(canary, "Promote")[0] == "Refused"
+    assert world.canary() is not None
+
+
+async def test_abort_gives_the_new_content_up_and_holds_it(world, canary):
+    live, content = world.lane(), world.status(canary)["rollout"]["content"]
+    world.annotate(canary, "slipway.dev/abort", "now@a-1 wrong units")
+    await world.settle(canary)
+
+    assert (world.lane(), world.canary()) == (live, None)
+    assert world.ready(canary) == ("False", "Aborted")
+    assert world.status(canary)["summary"].startswith(f"ABORTED {content}")
+    entry = world.entries()[-1]["data"]
+    assert (entry["cause"], entry["why"], entry["number"]) == ("Abort", "wrong units", 2)
+    for _ in range(3):
+        world.cluster.pass_time(700)
+        await world.settle(canary)
+        assert world.lane() == live
+    jobs = len(world.jobs())
+    world.annotate(canary, "slipway.dev/resume", "now@a-2")
+    await world.settle(canary)
+    assert world.ready(canary) == ("False", "Canary"), "its canary begins anew"
+    assert len(world.jobs()) == jobs
+
+
+@pytest.mark.parametrize("how", ["annotation", "spec"])
+async def test_pause_and_go_on(world, canary, how):
+    live = world.lane()
+
+    def pause(on: bool) -> None:
+        if how == "spec":
+            world.edit(canary, "rollout.paused", on)
+        else:
+            world.annotate(canary, "slipway.dev/paused", "true" if on else None)
+
+    pause(True)
+    world.cluster.pass_time(3600)
+    await world.settle(canary)
+    assert (world.lane(), world.canary() is not None) == (live, True)
+    assert world.ready(canary) == ("False", "Paused")
+    assert world.condition(canary, "Stalled")["status"] == "False"
+    assert world.status(canary)["rollout"]["state"] == "Paused"
+    pause(False)
+    await world.settle(canary)
+    assert world.lane() != live
+
+
+async def test_a_limit_ends_the_canary_with_the_figures(world, canary):
+    live = world.lane()
+    pods(world, deployment=world.canary(), samples=Sample(requests=99, errors=50))
+    await world.settle(canary)
+    assert world.ready(canary) == ("False", "Canary"), "too few requests to judge by"
+    assert world.status(canary)["rollout"]["requests"] == 99
+    world.samples = {name: Sample(requests=200, errors=3) for name in world.samples}
+    await world.settle(canary)
+
+    assert (world.lane(), world.canary()) == (live, None)
+    entry = world.entries()[-1]["data"]
+    assert (entry["cause"], entry["who"], entry["whoBy"]) == ("Abort", "slipway", "Operator")
+    assert "errorRate: 1.50%, limit 1.00% (200 requests" in entry["why"]
+    assert world.ready(canary) == ("False", "Aborted")
+
+
+async def test_restarts_end_a_canary(world, canary):
+    world.edit(canary, "rollout.rollBackOn", {"failedProbes": 3})
+    pods(world, deployment=world.canary(), samples=None, restarts=3)
+    await world.settle(canary)
+    assert "failedProbes: 3" in world.entries()[-1]["data"]["why"]
+
+
+@pytest.fixture
+async def watched(world):
+    """Two contents, the second live and watched."""
+    key = world.add()
+    world.edit(key, "rollout", {"rollBackOn": {"p99LatencyMillis": 100, "minimumRequests": 10, "watchFor": "5m"}})
+    await world.settle(key)
+    first = world.lane()
+    second = await world.deploy(key, "v2", "beef")
+    (live,) = [
+        d for d in world.cluster.of_kind("Deployment") if d["metadata"]["labels"]["slipway.dev/content"] == second
+    ]
+    slow = ((0.05, 50), (0.1, 90), (0.5, 100), (float("inf"), 100))
+    pods(world, deployment=live, samples=Sample(requests=100, errors=0, buckets=slow))
+    return key, first, second
+
+
+async def test_what_went_live_and_is_too_slow_goes_back_by_itself_once(world, watched):
+    key, first, second = watched
+    await world.settle(key)
+
+    assert world.lane() == first
+    entry = world.entries()[-1]["data"]
+    assert (entry["cause"], entry["who"], entry["undoes"]) == ("Rollback", "slipway", 2)
+    assert "p99LatencyMillis: 460.0, limit 100" in entry["why"]
+    assert world.ready(key) == ("False", "RolledBack")
+    assert second not in world.deployments()
+    world.samples = {n: Sample(requests=1000, errors=1000) for n in world.samples}
+    await world.settle(key)
+    assert len(world.entries()) == 3, "never from a rollback"
+
+
+async def test_it_is_watched_for_its_time_only(world):
+    key = world.add()
+    world.edit(key, "rollout", {"rollBackOn": {"errorRate": 0.5, "minimumRequests": 1, "watchFor": "5m"}})
+    await world.settle(key)
+    second = await world.deploy(key, "v2", "beef")
+    world.cluster.pass_time(301)
+    live = next(d for d in world.cluster.of_kind("Deployment") if d["metadata"]["name"].endswith(second))
+    pods(world, deployment=live, samples=Sample(requests=10, errors=10))
+    await world.settle(key)
+    assert (world.lane(), len(world.entries())) == (second, 2)

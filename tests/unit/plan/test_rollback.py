@@ -1,0 +1,321 @@
+"""Rollback: what was rolled back is held, whatever is repeated, lost or applied again."""
+
+from __future__ import annotations
+
+import pytest
+
+from slipway_operator.domain.revisions import read_log
+
+
+@pytest.fixture
+async def two(world):
+    """Two contents, the second live; the lanes of both."""
+    key = world.add()
+    await world.settle(key)
+    first = world.lane()
+    second = await world.deploy(key, "v2", "beef")
+    return key, first, second
+
+
+async def test_back_to_what_was_live_before_in_one_look(world, two):
+    key, first, second = two
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1 fraud scores are off")
+    await world.look(key)
+
+    assert world.lane() == first, "its pods are warm: nothing is waited for"
+    entry = world.entries()[-1]["data"]
+    assert {n: entry[n] for n in ("number", "cause", "requestId", "undoes", "restores", "why")} == {
+        "number": 3,
+        "cause": "Rollback",
+        "requestId": "r-1",
+        "undoes": 2,
+        "restores": 1,
+        "why": "fraud scores are off",
+    }
+    await world.settle(key)
+    assert world.deployments() == {first: 2}, "what was rolled back has no pods, so that no open connection reaches it"
+    assert second not in world.deployments()
+    assert read_log(world.entries())[1] == ()
+
+
+async def test_what_was_rolled_back_is_told_and_held(world, two):
+    key, _, second = two
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+
+    assert world.ready(key) == ("False", "RolledBack")
+    assert world.condition(key, "Stalled")["status"] == "True"
+    assert world.condition(key, "Reconciling")["status"] == "False"
+    assert world.condition(key, "Available")["status"] == "True"
+    assert world.status(key)["summary"].startswith("ROLLED BACK 2→1")
+    assert "kubectl slipway resume flight-delay" in world.condition(key, "Ready")["message"]
+    assert [h["content"] for h in world.status(key)["held"]] == [second]
+    assert world.request(key, "Rollback")[0] == "Done"
+
+
+async def test_nothing_undoes_it(world, two):
+    """Syncs, restarts, a lost status, the annotation gone, set again or restored: it stays rolled back, once."""
+    key, first, _ = two
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    for disturb in (
+        lambda: world.edit(key, "serving.replicas", 3),
+        lambda: world.annotate(key, "slipway.dev/rollback", None),
+        lambda: world.annotate(key, "slipway.dev/rollback", "previous@r-1"),
+        lambda: world.cluster.edit(world.ref(key), lambda live: live.pop("status", None)),
+        lambda: world.edit(key, "standby", {"fullFor": "1m"}),
+        lambda: world.cluster.pass_time(86400),
+    ):
+        disturb()
+        await world.settle(key)
+        assert (world.lane(), len(world.entries())) == (first, 3)
+        assert world.ready(key) == ("False", "RolledBack")
+    assert world.deployments() == {first: 3}, "replicas may change meanwhile"
+
+
+async def test_a_new_commit_goes_live_by_itself(world, two):
+    key, *_ = two
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    third = await world.deploy(key, "v3", "cafe")
+
+    assert world.ready(key) == ("True", "Serving")
+    assert world.lane() == third
+    assert world.status(key).get("held") is None
+    assert [e["data"]["cause"] for e in world.entries()] == ["SpecChange", "SpecChange", "Rollback", "SpecChange"]
+
+
+async def test_the_spec_that_asks_for_the_live_content_again_releases_what_is_held(world, two):
+    key, first, second = two
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    world.edit(key, "source.git.ref", "v1.0.0")
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Serving")
+    assert world.entries()[-1]["data"]["cause"] == "Resume"
+    assert world.lane() == first
+
+    world.edit(key, "source.git.ref", "v2")
+    await world.settle(key)
+    assert world.lane() == second, "asked for anew"
+
+
+async def test_resume_lets_it_go_live_again(world, two):
+    key, _, second = two
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    jobs = len(world.jobs())
+    world.annotate(key, "slipway.dev/resume", "now@r-2 it was the data")
+    await world.settle(key)
+
+    assert world.lane() == second
+    assert [e["data"]["cause"] for e in world.entries()][2:] == ["Rollback", "Resume", "SpecChange"]
+    assert world.ready(key) == ("True", "Serving")
+    assert len(world.jobs()) == jobs, "nothing is made anew"
+
+
+async def test_back_to_a_number_whose_pods_are_gone(world, two):
+    key, first, _ = two
+    await world.deploy(key, "v3", "cafe")
+    assert first not in world.deployments()
+    world.annotate(key, "slipway.dev/rollback", "1@r-1")
+    lane = world.lane()
+    await world.look(key)
+
+    assert world.lane() == lane, "what is live serves until the pods of the other answer"
+    assert world.ready(key) == ("False", "RollingBack")
+    assert world.request(key, "Rollback")[0] == "Pending"
+    await world.settle(key)
+    assert world.lane() == first
+    assert world.entries()[-1]["data"]["restores"] == 1
+
+
+async def test_a_rollback_does_not_wait_for_the_last_pod(world, two):
+    key, first, _ = two
+    world.cluster.pass_time(3600)
+    world.edit(key, "serving.replicas", 4)
+    await world.settle(key)
+    assert world.deployments()[first] == 1
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.look(key)
+    assert world.lane() != first
+    world.cluster.pass_time(31)
+    await world.look(key)
+    assert world.lane() == first
+
+
+async def test_previous_twice_goes_two_back_and_not_forth(world, two):
+    key, first, second = two
+    third = await world.deploy(key, "v3", "cafe")
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    assert world.lane() == second
+    world.annotate(key, "slipway.dev/rollback", "previous@r-2")
+    await world.settle(key)
+
+    assert world.lane() == first
+    assert {h["content"] for h in world.status(key)["held"]} == {second, third}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("yesterday", "must be previous or a revision's number"),
+        ("", "must be"),
+        ("9", "no revision 9: it has 1 to 2"),
+        ("2", "is live already"),
+        ("previous; rm -rf", "must be previous"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_and_stays_refused(world, two, value, words):
+    key, _, second = two
+    world.annotate(key, "slipway.dev/rollback", value or " ")
+    await world.settle(key)
+    state, message = world.request(key, "Rollback")
+    assert (state, world.lane(), len(world.entries())) == ("Refused", second, 2)
+    assert words in message
+    assert world.ready(key) == ("True", "Serving")
+    for number in range(3, 11):
+        await world.deploy(key, f"v{number}", f"{number:04d}")
+    assert len(world.entries()) == 10, "a request that was refused does not come true later"
+
+
+async def test_nothing_to_go_back_to(world):
+    key = world.add()
+    await world.settle(key)
+    world.annotate(key, "slipway.dev/rollback", "previous")
+    await world.settle(key)
+    assert world.request(key, "Rollback") == (
+        "Refused",
+        "the log has no other content that was healthy and is not held",
+    )
+    assert world.condition(key, "RollbackReady")["reason"] == "NothingToGoBackTo"
+
+
+async def test_a_plain_value_without_an_id_happens_once(world, two):
+    key, first, _ = two
+    world.annotate(key, "slipway.dev/rollback", "previous")
+    await world.settle(key)
+    third = await world.deploy(key, "v3", "cafe")
+    assert world.lane() == third != first, "the annotation is still there and is not acted on again"
+
+
+async def test_a_stamp_makes_each_plain_request_another_and_says_who(world, two):
+    key, *_ = two
+    world.annotate(key, "slipway.dev/rollback-stamp", "41 jane@example.com")
+    world.annotate(key, "slipway.dev/rollback", "previous")
+    await world.settle(key)
+    await world.deploy(key, "v3", "cafe")
+    world.annotate(key, "slipway.dev/rollback-stamp", "97 joe@example.com")
+    await world.settle(key)
+
+    backs = [e["data"] for e in world.entries() if e["data"]["cause"] == "Rollback"]
+    assert [(b["who"], b["whoBy"]) for b in backs] == [
+        ("jane@example.com", "Admission"),
+        ("joe@example.com", "Admission"),
+    ]
+
+
+async def test_by_the_spec_it_counts_once(world, two):
+    key, first, _ = two
+    world.edit(key, "rollbackTo", {"revision": 1})
+    await world.settle(key)
+    assert world.lane() == first
+    third = await world.deploy(key, "v3", "cafe")
+    assert world.lane() == third, "it counted for the spec that it arrived with"
+    world.edit(key, "rollbackTo", {"revision": 1, "id": "again"})
+    await world.settle(key)
+    assert world.lane() == first
+
+
+async def test_a_followed_branch_stays_rolled_back_until_it_moves(world):
+    key = world.add()
+    world.edit(key, "source.git", {"url": "https://git.test/a.git", "ref": "main", "follow": {"interval": "1m"}})
+    await world.settle(key)
+    first = world.lane()
+    world.commit = "beef" * 10
+    world.cluster.pass_time(61)
+    await world.settle(key)
+    assert world.lane() != first
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    for _ in range(5):
+        world.cluster.pass_time(61)
+        await world.settle(key)
+        assert (world.lane(), world.ready(key)) == (first, ("False", "RolledBack"))
+    world.commit = "cafe" * 10
+    world.cluster.pass_time(61)
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Serving")
+    assert len(world.entries()) == 4
+
+
+async def test_a_rollback_during_a_rollout_holds_what_was_on_its_way_too(world, two):
+    key, first, _ = two
+    world.commit = "cafe" * 10
+    world.edit(key, "source.git.ref", "v3")
+    for _ in range(3):
+        await world.look(key)
+        for job in world.unfinished():
+            world.cluster.finish_job(job, world.answer(job))
+    await world.look(key)
+    assert len(world.deployments()) == 3
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+
+    assert world.lane() == first
+    assert len(world.status(key)["held"]) == 2
+    assert world.ready(key) == ("False", "RolledBack")
+
+
+async def test_the_log_alone_is_enough(world, two):
+    """Everything but the log and the resource is lost: the same content serves, nothing is built, and it stays held."""
+    key, first, _ = two
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    for ref in list(world.cluster.objects):
+        if ref.kind not in {"ModelDeployment", "ControllerRevision"}:
+            world.cluster.remove(ref)
+    world.cluster.edit(world.ref(key), lambda live: live.pop("status", None))
+    await world.settle(key)
+
+    assert (world.lane(), world.jobs()) == (first, [])
+    assert world.ready(key) == ("False", "RolledBack")
+
+
+async def test_pruning_leaves_no_gap_and_nothing_that_is_needed(world, two):
+    key, *_ = two
+    world.edit(key, "revisionHistoryLimit", 2)
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    for number in range(6):
+        world.annotate(key, "slipway.dev/resume", f"now@s-{number}")
+        await world.settle(key)
+        world.annotate(key, "slipway.dev/rollback", f"previous@b-{number}")
+        await world.settle(key)
+
+    entries, faults = read_log(world.entries())
+    assert faults == ()
+    assert len(entries) <= 4
+    assert world.ready(key) == ("False", "RolledBack")
+
+
+async def test_a_broken_log_is_said(world, two):
+    key, *_ = two
+    first = world.entries()[0]
+    first["data"] = {**first["data"], "why": "nothing to see here"}
+    await world.look(key)
+
+    assert world.condition(key, "LogIntact")["status"] == "False"
+    assert "flight-delay-2 does not follow from flight-delay-1" in world.condition(key, "LogIntact")["message"]
+    assert "LogBroken" in [e.reason for e in world.cluster.emitted]
+    assert world.condition(key, "Available")["status"] == "True"
+
+
+async def test_the_newest_entry_cannot_go_unnoticed(world, two):
+    key, *_ = two
+    newest = world.entries()[-1]["metadata"]["name"]
+    (ref,) = [r for r in world.cluster.objects if r.name == newest]
+    world.cluster.remove(ref)
+    await world.look(key)
+    assert "LogBroken" in [e.reason for e in world.cluster.emitted]
