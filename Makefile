@@ -47,6 +47,11 @@ unit: $(SYNCED) ## Run the fast tests: no cluster, no network (the builder's tal
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
 	@$(RUN) pytest -q -n 2 tests/unit tests/golden
 
+.PHONY: test-browser
+test-browser: $(SYNCED) ## Use the runtime's page as a person does, in a real browser (headless Chromium).
+	@PYTHONPATH=hack python3 -m tools ensure chromium chromedriver >/dev/null
+	@$(RUN) pytest -q -p no:cacheprovider tests/browser
+
 .PHONY: golden
 golden: $(SYNCED) ## Rewrite the golden plans; read them as a diff.
 	@$(RUN) pytest -q tests/golden --golden-update

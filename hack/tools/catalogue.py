@@ -127,6 +127,8 @@ DEBIAN = {
     "apache2": "apache2-bin",
     "bash": "bash",
     "busybox": "busybox-static",
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
     "conntrack": "conntrack",
     "curl": "curl",
     "docker-registry": "docker-registry",

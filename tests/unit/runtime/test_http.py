@@ -128,7 +128,7 @@ async def test_compressed_bodies(client, encoding):
 @pytest.mark.parametrize(
     ("method", "path", "headers", "body", "status", "message"),
     [
-        pytest.param("GET", "/", {}, b"", 404, "nothing at this path", id="nowhere"),
+        pytest.param("GET", "/etc/passwd", {}, b"", 404, "nothing at this path", id="nowhere"),
         pytest.param("GET", "/v2/models/other", {}, b"", 404, 'this is "toy"', id="model"),
         pytest.param("GET", "/v2/models/toy/versions/1", {}, b"", 404, 'this is "c0ffee1234"', id="version"),
         pytest.param("GET", "/v2/models/../../etc/passwd", {}, b"", 404, "", id="traversal"),
