@@ -25,6 +25,8 @@ _JSON_TYPES = frozenset(
 """What a body that holds JSON is sent as. The last is what curl says of any body; octet-stream is the
 protocol's own for JSON with raw tensors behind it."""
 
+_OFFER = (b"upgrade", b"http2-settings")
+
 
 def refusal_of(exchange: Exchange, version: str, limits: HttpLimits) -> Answer | None:
     """Look at a complete header; None: the body may come."""
@@ -41,6 +43,18 @@ def refusal_of(exchange: Exchange, version: str, limits: HttpLimits) -> Answer |
     if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":
         return failure(417, "Expect may only be 100-continue")
     return _media_type_refusal(headers.get(b"content-type"), exchange.target) if exchange.method == b"POST" else None
+
+
+def without_upgrade(exchange: Exchange, version: str) -> bytes:
+    """Write a request's header again, without its offer to speak another protocol."""
+    lines = [b"%b %b HTTP/%b" % (exchange.method, exchange.target, version.encode())]
+    for name, value in exchange.headers.items():
+        if name == b"connection":
+            options = [option.strip() for option in value.lower().split(b",")]
+            value = b", ".join([option for option in options if option not in _OFFER])  # noqa: PLW2901
+        if name not in _OFFER:
+            lines.append(b"%b: %b" % (name, value))
+    return b"\r\n".join([*lines, b"", b""])
 
 
 def header_too_large(limits: HttpLimits) -> Answer:
