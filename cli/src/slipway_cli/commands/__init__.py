@@ -1,0 +1,1 @@
+"""The commands, as typed functions; each opens what it needs and prints a view."""

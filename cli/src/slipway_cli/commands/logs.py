@@ -1,0 +1,148 @@
+"""``logs``: of a step's Job, container by container, or of the pods that answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from slipway_cli import screen
+from slipway_cli.observe import JOBS, PODS
+from slipway_cli.options import HERE, SAME_REGISTRY, Flag, RegistryOptions, Where
+from slipway_cli.problem import Problem
+from slipway_cli.session import ApiError, Manifest, Session
+from slipway_cli.waiting import seconds
+from slipway_operator.domain import labels
+
+Step = Literal["runtime", "resolve", "build", "train", "export", "verify", "remove"]
+JOB_NAME = "batch.kubernetes.io/job-name"
+
+
+def logs(  # noqa: PLR0913 - one for each option of the command line
+    name: str,
+    step: Step = "runtime",
+    /,
+    *,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"]), Flag] = False,
+    container: Annotated[str | None, Parameter(name=["--container", "-c"])] = None,
+    content: str | None = None,
+    tail: int | None = None,
+    since: str | None = None,
+    previous: Annotated[bool, Parameter(name=["--previous", "-p"]), Flag] = False,
+    registry: RegistryOptions = SAME_REGISTRY,
+    where: Where = HERE,
+) -> None:
+    """Print logs.
+
+    Parameters
+    ----------
+    name
+        The deployment.
+    step
+        runtime: the pods that answer; build, train, export, …: the newest Job of that step.
+    follow
+        Go on as they are written.
+    container
+        Only this container (fetch, run or push of a step; runtime of a pod).
+    content
+        Pods of this content instead of the live one (its short digest).
+    tail
+        Only the last lines of each.
+    since
+        Only what is newer, such as 10m.
+    previous
+        Of the container that ran before the last restart.
+    """
+    session = Session.open(where)
+    resource = session.deployment(name)
+    options = [("tailLines", str(tail))] if tail is not None else []
+    options += [("sinceSeconds", str(int(seconds(since, "--since"))))] if since else []
+    options += [("previous", "true")] if previous else []
+    if step == "runtime":
+        chosen = content or ((resource.get("status") or {}).get("live") or {}).get("content")
+        pods = _runtime_pods(session, name, chosen)
+        _print_all(session, pods, container or "runtime", options, follow=follow)
+        return
+    pod = _pod_of_step(session, name, step)
+    if pod is None and step == "train":
+        # The Job is gone after a while; its log is in the registry as long as the content is.
+        from slipway_cli.commands.pull import training_log
+
+        screen.say(training_log(session, name, registry).rstrip("\n"))
+        return
+    if pod is None:
+        raise Problem(f"{name} has no pod of the step {step}: it has not run, or its Job was cleaned up")
+    _print_containers(session, pod, container, options, follow=follow)
+
+
+def _runtime_pods(session: Session, name: str, content: str | None) -> list[Manifest]:
+    if content is None:
+        raise Problem(f"nothing of {name} is live yet: name a step, such as `logs {name} build`")
+    pods = session.list(session.path(PODS), selector=f"{labels.OWNER}={name},{labels.CONTENT}={content}")
+    if not pods:
+        raise Problem(f"{name} has no pod of the content {content}")
+    return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+
+
+def _pod_of_step(session: Session, name: str, step: str) -> Manifest | None:
+    jobs = session.list(session.path(JOBS), selector=f"{labels.OWNER}={name},{labels.STEP}={step}")
+    for job in sorted(jobs, key=lambda job: str(job["metadata"].get("creationTimestamp")), reverse=True):
+        pods = session.list(session.path(PODS), selector=f"{JOB_NAME}={job['metadata']['name']}")
+        if pods:
+            return max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+    return None
+
+
+def _print_containers(
+    session: Session, pod: Manifest, only: str | None, options: Sequence[tuple[str, str]], *, follow: bool
+) -> None:
+    """The containers of a Job run one after the other, and so are their logs."""
+    names = [c["name"] for c in (*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"])]
+    if only is not None and only not in names:
+        raise Problem(f"the pod has no container {only!r}: it has {', '.join(names)}")
+    for number, name in enumerate(names):
+        if only not in {None, name}:
+            continue
+        if only is None:
+            screen.say(("\n" if number else "") + f"==> {name}")
+        try:
+            for line in session.log(str(pod["metadata"]["name"]), name, follow=follow, options=options):
+                screen.say(line)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            screen.tell(f"{name}: {error.message}")
+
+
+def _print_all(
+    session: Session, pods: Sequence[Manifest], container: str, options: Sequence[tuple[str, str]], *, follow: bool
+) -> None:
+    names = [str(pod["metadata"]["name"]) for pod in pods]
+    if not follow or len(names) == 1:
+        for name in names:
+            for line in session.log(name, container, follow=follow, options=options):
+                screen.say(f"{_prefix(name, names)}{line}")
+        return
+    threads = [
+        threading.Thread(
+            target=_copy,
+            args=(session.log(name, container, follow=True, options=options), _prefix(name, names)),
+            daemon=True,
+        )
+        for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _prefix(name: str, names: Sequence[str]) -> str:
+    return f"[{name.rpartition('-')[2]}] " if len(names) > 1 else ""
+
+
+def _copy(lines: Iterator[str], prefix: str) -> None:
+    for line in lines:
+        screen.say(f"{prefix}{line}")

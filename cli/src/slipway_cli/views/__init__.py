@@ -1,0 +1,1 @@
+"""From API objects to what is shown: pure functions, the time an argument."""

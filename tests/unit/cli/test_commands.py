@@ -1,0 +1,277 @@
+"""The command line as a process: what it asks of the API server, prints, and ends with."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+
+
+def asked(api) -> dict[str, str]:
+    """All annotations that were written so far."""
+    return {k: v for _, _, _, body in api.writes for k, v in (body["metadata"].get("annotations") or {}).items()}
+
+
+def acts(api, make, entry=None, **status):
+    """Let the operator answer the next write: with an entry of the log, or a status."""
+
+    def operator(_path, _manifest):
+        found = asked(api)
+        value = next((v for k, v in found.items() if k.startswith("slipway.dev/") and "@" in str(v)), "")
+        request_id = value.partition(" ")[0].partition("@")[2]
+        if entry is not None:
+            data = {**entry, "requestId": request_id}
+            api.put(f"/apis/apps/v1/namespaces/{make.NAMESPACE}/controllerrevisions", make.revision(data))
+        else:
+            request = {"id": request_id, **status}
+            api.put(make.COLLECTION, make.resource(requests=[request]))
+
+    api.operator = operator
+
+
+def test_get_shows_the_tree(slipway):
+    ended = slipway.process("get", "flight-delay")
+
+    lines = ended.out.splitlines()
+    assert ended.code == 0, ended.err
+    assert lines[0].startswith("✔ flight-delay  revision 2 answers (content bbbbbbbbbb)")
+    assert lines[1] == "  source git https://git.test/delay.git v2 at bbbbbbbbbbbb"
+    assert lines[2].startswith("  ✔ bbbbbbbbbb  live  100%  revision 2  2/2 pods ready  commit bbbbbbbbbbbb")
+    assert lines[3].startswith("    ✔ flight-delay-bbbbbbbbbb-1  Running  1/1 ready")
+    assert lines[5].startswith("  · aaaaaaaaaa  standby  0%  revision 1  1/1 pods ready")
+    assert "\x1b" not in ended.out
+
+
+def test_get_lists_what_there_is(slipway):
+    ended = slipway("get")
+
+    head, row = ended.out.splitlines()
+    assert head.split() == ["NAME", "READY", "REVISION", "CONTENT", "PODS", "COMMIT", "LIVE", "SUMMARY"]
+    assert row.split()[:6] == ["flight-delay", "True", "2", "bbbbbbbbbb", "2/2", "bbbbbbbbbbbb"]
+
+
+def test_get_for_programs(slipway):
+    view = json.loads(slipway("get", "flight-delay", "-o", "json").out)
+
+    assert [(c["content"], c["role"], c["share"]) for c in view["contents"]] == [
+        ("bbbbbbbbbb", "live", 1.0),
+        ("aaaaaaaaaa", "standby", 0.0),
+    ]
+    assert view["state"] == "Ready"
+
+
+def test_watching_in_a_pipe_prints_a_line_for_each_change(slipway, api, make):
+    process = slipway.start("get", "flight-delay", "-w")
+    first = [process.stdout.readline() for _ in range(7)]
+    api.put(f"/api/v1/namespaces/{make.NAMESPACE}/pods", make.pod(make.NEW, 2, ready=False))
+    changed = [process.stdout.readline() for _ in range(2)]
+    process.terminate()
+    process.communicate(timeout=10)
+
+    assert re.match(r"\d\d:\d\d:\d\d ✔ flight-delay ", first[0])
+    assert "1/2 pods ready" in changed[0]
+    assert "flight-delay-bbbbbbbbbb-2  CrashLoopBackOff  0/1 ready  4 restarts" in changed[1]
+
+
+def test_rollback_asks_with_an_id_and_follows_the_log(slipway, api, make):
+    acts(api, make, make.entry(3, make.OLD, cause="Rollback", undoes=2, restores=1))
+
+    ended = slipway("rollback", "flight-delay", "--why", "delays of\nzero")
+
+    (path, query, content, body) = api.writes[0]
+    assert ended.code == 0, ended.err
+    assert path == f"{make.COLLECTION}/flight-delay"
+    assert query["fieldManager"] == "slipway-cli"
+    assert content == "application/merge-patch+json"
+    assert re.fullmatch(
+        r"previous@[0-9a-f]{12} delays of zero", body["metadata"]["annotations"]["slipway.dev/rollback"]
+    )
+    assert "revision 3 is live: content aaaaaaaaaa, that of revision 1" in ended.out
+
+
+def test_a_request_that_is_refused_ends_with_4(slipway, api, make):
+    acts(api, make, verb="Rollback", state="Refused", message="the images of revision 1 are gone")
+
+    ended = slipway("rollback", "flight-delay", "1")
+
+    assert ended.code == 4
+    assert "slipway: rollback refused: the images of revision 1 are gone" in ended.err
+
+
+def test_a_request_that_nobody_answers_ends_with_5(slipway):
+    ended = slipway("rollback", "flight-delay", "--timeout", "1s")
+
+    assert ended.code == 5
+    assert "the operator has not seen it yet" in ended.err
+
+
+def test_a_request_can_be_only_made(slipway, api):
+    ended = slipway("promote", "flight-delay", "--content", "cccccccccc", "--id", "ticket-42", "--no-wait")
+
+    assert ended.code == 0
+    assert asked(api) == {"slipway.dev/promote": "cccccccccc@ticket-42"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        pytest.param(["rollback", "flight-delay", "7"], 1, "its log has 1, 2", id="no-such-revision"),
+        pytest.param(["rollback", "flight-delay", "-1"], 2, "-1", id="an-option"),
+        pytest.param(["rollback", "flight-delay", "first"], 2, "say previous, or a number", id="no-number"),
+        pytest.param(["abort", "flight-delay", "--content", "xyz"], 2, "ten hexadecimal digits", id="no-content"),
+        pytest.param(["abort", "flight-delay", "--id", "a b"], 2, "letters, digits", id="no-id"),
+        pytest.param(["rollback", "flight-delay", "--timeout", "soon"], 2, "write 90s, 10m", id="no-duration"),
+        pytest.param(["get", "flight-dealy"], 1, "there are flight-delay", id="no-such-deployment"),
+        pytest.param(["get", "x", "-n", "empty"], 1, "there is none at all", id="nothing-there"),
+        pytest.param(["get", "--context", "moon"], 1, "it has air, away, stranger", id="no-such-context"),
+        pytest.param(["get", "--context", "away"], 1, "does not answer", id="cluster-away"),
+        pytest.param(["get", "--context", "stranger"], 1, "does not know you", id="not-logged-in"),
+        pytest.param(["get", "--kubeconfig", "/nowhere"], 1, "there is no kubeconfig /nowhere", id="no-kubeconfig"),
+        pytest.param(["logs", "flight-delay", "verify"], 1, "no pod of the step verify", id="step-never-ran"),
+        pytest.param(["diff", "flight-delay", "1", "9"], 1, "say live, previous or one of 1, 2", id="diff"),
+        pytest.param(["diff", "flight-delay", "--only", "colour"], 2, "there are spec, code", id="no-section"),
+        pytest.param(["git", "flight-delay"], 2, "get", id="no-such-command"),
+    ],
+)
+def test_what_cannot_be_done_is_a_sentence(words, code, said, slipway):
+    """Lines that say what to change, never a trace."""
+    ended = slipway(*words)
+
+    assert ended.code == code, ended.err
+    assert said in " ".join(ended.err.split())
+    assert "Traceback" not in ended.err
+    assert ended.out == ""
+
+
+def test_status_waits_until_it_is_ready(slipway, api, make):
+    moving = make.resource(make.condition("Ready", "False", "Building", "installing"), summary="Building: installing")
+    api.put(make.COLLECTION, moving)
+    process = slipway.start("status", "flight-delay", "--wait", "--timeout", "30s")
+    told = process.stderr.readline()
+    started = time.monotonic()
+    api.put(make.COLLECTION, make.resource())
+    process.communicate(timeout=20)
+
+    assert told == "Building: installing\n"
+    assert process.returncode == 0
+    assert time.monotonic() - started < 8, "the watch did not ring"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "code"),
+    [
+        pytest.param([], 0, id="ready"),
+        pytest.param([("Ready", "False", "Building"), ("Reconciling", "True", "Building")], 3, id="under-way"),
+        pytest.param([("Ready", "False", "BuildFailed"), ("Stalled", "True", "BuildFailed")], 4, id="failed"),
+        pytest.param([("Ready", "False", "RolledBack"), ("Stalled", "True", "RolledBack")], 6, id="held"),
+        pytest.param([("Ready", "False", "Aborted"), ("Stalled", "True", "Aborted")], 6, id="aborted"),
+        pytest.param([("Ready", "False", "Paused"), ("Reconciling", "True", "Paused")], 7, id="paused"),
+    ],
+)
+def test_status_tells_by_its_exit_code(conditions, code, slipway, api, make):
+    api.put(make.COLLECTION, make.resource(*(make.condition(*c) for c in conditions)))
+
+    assert slipway("status", "flight-delay").code == code
+
+
+def test_status_of_a_spec_that_nobody_has_seen_is_under_way(slipway, api, make):
+    """Or `deploy && status` would tell of the version before."""
+    found = make.resource()
+    found["metadata"]["generation"] = 3
+    api.put(make.COLLECTION, found)
+
+    assert slipway("status", "flight-delay").code == 3
+    assert slipway("status", "flight-delay", "--wait", "--timeout", "1s").code == 5
+
+
+def test_pause_and_resume(slipway, api, make):
+    assert slipway("pause", "flight-delay").code == 0
+    assert asked(api) == {"slipway.dev/paused": "true"}
+
+    for words in (["resume", "flight-delay"], ["pause", "flight-delay", "--off"]):
+        assert slipway("pause", "flight-delay").code == 0
+        assert slipway(*words).out == "flight-delay is no longer paused\n"
+        assert api.objects[f"{make.COLLECTION}/flight-delay"]["metadata"]["annotations"] == {}
+    assert "nothing is paused and nothing is held" in slipway("resume", "flight-delay").out
+
+
+def test_resume_releases_what_is_held(slipway, api, make):
+    held = [{"content": make.BAD, "revision": 5, "why": "rolled back"}]
+    api.put(make.COLLECTION, make.resource(held=held))
+    acts(api, make, verb="Resume", state="Done", message="released")
+
+    ended = slipway("resume", "flight-delay")
+
+    assert ended.code == 0, ended.err
+    assert asked(api)["slipway.dev/resume"].startswith("now@")
+
+
+def test_history_shows_what_became_of_each(slipway, api, make):
+    data = make.entry(3, make.OLD, cause="Rollback", undoes=2, restores=1, why="delays of zero")
+    api.put(f"/apis/apps/v1/namespaces/{make.NAMESPACE}/controllerrevisions", make.revision(data))
+
+    ended = slipway("history", "flight-delay")
+
+    rows = [re.split(r"\s{2,}", line) for line in ended.out.splitlines()]
+    assert rows[0] == ["REVISION", "CONTENT", "STATE", "CAUSE", "WHO", "AGE", "COMMIT", "WHY"]
+    assert [row[:4] for row in rows[1:]] == [
+        ["3", "aaaaaaaaaa", "live", "Rollback 2→1"],
+        ["2", "bbbbbbbbbb", "undone by 3", "SpecChange"],
+        ["1", "aaaaaaaaaa", "-", "SpecChange"],
+    ]
+    assert rows[1][-1] == "delays of zero"
+
+
+def test_diff_without_a_registry_says_what_the_log_knows(slipway, tmp_path):
+    ended = slipway("diff", "flight-delay", "1", "2", PATH=str(tmp_path))
+
+    assert ended.code == 0
+    assert "~ source.git.ref  v1 → v2" in ended.out
+    assert "~ roc_auc  0.71 → 0.72" in ended.out
+    assert "packages: not compared" in ended.out
+    assert "CraneMissing" in ended.err
+
+
+def test_logs_of_the_pods_that_answer(slipway, api, make):
+    pods = f"/api/v1/namespaces/{make.NAMESPACE}/pods"
+    api.logs[f"{pods}/flight-delay-bbbbbbbbbb-1/log"] = "ready\n"
+    api.logs[f"{pods}/flight-delay-bbbbbbbbbb-2/log"] = "steady\n"
+
+    assert slipway("logs", "flight-delay").out == "[1] ready\n[2] steady\n"
+
+
+def test_logs_of_a_step_come_container_by_container(slipway, api, make):
+    core, batch = f"/api/v1/namespaces/{make.NAMESPACE}", f"/apis/batch/v1/namespaces/{make.NAMESPACE}"
+    labels = {"slipway.dev/owner": make.NAME, "slipway.dev/step": "build"}
+    for number in (1, 2):
+        created = f"2026-11-24T1{number}:00:00Z"
+        name = f"flight-delay-build-{number}"
+        api.put(f"{batch}/jobs", {"metadata": {"name": name, "labels": labels, "creationTimestamp": created}})
+        own = {**labels, "batch.kubernetes.io/job-name": name}
+        meta = {"name": f"{name}-pod", "labels": own, "creationTimestamp": created}
+        spec = {"initContainers": [{"name": "fetch"}], "containers": [{"name": "push"}]}
+        api.put(f"{core}/pods", {"metadata": meta, "spec": spec, "status": {}})
+    api.logs[f"{core}/pods/flight-delay-build-2-pod/log"] = "done"
+
+    assert slipway("logs", "flight-delay", "build").out == "==> fetch\ndone\n\n==> push\ndone\n"
+    assert slipway("logs", "flight-delay", "build", "-c", "push").out == "done\n"
+
+
+def test_what_may_not_be_listed_is_said_and_the_rest_shown(slipway, api):
+    api.forbidden = {"pods"}
+
+    ended = slipway("get", "flight-delay")
+
+    assert ended.code == 0
+    assert "you may not list pods here" in ended.out
+
+
+def test_a_cluster_without_slipway_says_so(slipway, api, make):
+    del api.objects[f"{make.COLLECTION}/flight-delay"]
+    ended = slipway("doctor")
+
+    assert ended.code == 4
+    assert "the kind modeldeployments.slipway.dev is not installed" in ended.out
+    assert "no operator is installed" in ended.out
