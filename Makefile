@@ -43,8 +43,14 @@ type: $(SYNCED) ## Check types (mypy, strict).
 
 .PHONY: unit
 unit: $(SYNCED) ## Run the fast tests: no cluster, no network (the builder's talk to real servers on loopback).
-	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git sshd ssh-keygen svnserve >/dev/null
+	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git sshd ssh-keygen svnserve \
+		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
 	@$(RUN) pytest -q -n 2 tests/unit tests/golden
+
+.PHONY: test-browser
+test-browser: $(SYNCED) ## Use the runtime's page as a person does, in a real browser (headless Chromium).
+	@PYTHONPATH=hack python3 -m tools ensure chromium chromedriver >/dev/null
+	@$(RUN) pytest -q -p no:cacheprovider tests/browser
 
 .PHONY: golden
 golden: $(SYNCED) ## Rewrite the golden plans; read them as a diff.

@@ -96,7 +96,7 @@ def write_facts(made: Sequence[Made], target: Target, folder: Path) -> None:
     references = {_camel(one.image.name): f"{target.prefix}/{one.image.name}@{one.digest}" for one in made}
     registry = {"prefix": target.prefix, "insecure": target.insecure}
     values: Mapping[str, Any] = {
-        "images": {name: references[name] for name in ("operator", "builder", "runtime")},
+        "images": {name: references[name] for name in ("operator", "builder", "builderCompiler", "runtime")},
         "interpreters": [{"python": recipe.PYTHON, "base": references["base"], "tools": references["tools"]}],
         "registry": registry,
     }

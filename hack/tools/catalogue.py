@@ -124,8 +124,11 @@ GO_TOOLS = {
 }
 
 DEBIAN = {
+    "apache2": "apache2-bin",
     "bash": "bash",
     "busybox": "busybox-static",
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
     "conntrack": "conntrack",
     "curl": "curl",
     "docker-registry": "docker-registry",
@@ -141,6 +144,7 @@ DEBIAN = {
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
     "svnserve": "subversion",
+    "/usr/lib/apache2/modules/mod_dav_svn.so": "libapache2-mod-svn",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
 """Program (or a file that tells) → the Debian package that it comes from."""

@@ -44,6 +44,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- fail (printf "images.%s is not set: %s" $name $hint) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.compiler.enabled (not .Values.images.builderCompiler) -}}
+{{- fail (printf "compiler.enabled needs images.builderCompiler: %s" $hint) -}}
+{{- end -}}
 {{- if not .Values.interpreters -}}
 {{- fail (printf "interpreters is empty, so that no project could be built: %s" $hint) -}}
 {{- end -}}
@@ -59,13 +62,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "slipway.settings" -}}
 {{- $registry := dict "prefix" .Values.registry.prefix "insecure" .Values.registry.insecure -}}
 {{- with .Values.registry.secretName }}{{- $_ := set $registry "secretName" . }}{{- end -}}
+{{- $images := dict "builder" .Values.images.builder "runtime" .Values.images.runtime -}}
+{{- if .Values.compiler.enabled }}{{- $_ := set $images "compiler" .Values.images.builderCompiler }}{{- end -}}
 {{- $index := dict -}}
 {{- with .Values.index.url }}{{- $_ := set $index "url" . }}{{- end -}}
 {{- with .Values.index.secretName }}{{- $_ := set $index "secretName" . }}{{- end -}}
 {{- $proxy := dict -}}
 {{- range $key, $value := .Values.proxy }}{{- if $value }}{{- $_ := set $proxy $key $value }}{{- end }}{{- end -}}
 {{- $settings := dict
-  "images" (dict "builder" .Values.images.builder "runtime" .Values.images.runtime)
+  "images" $images
   "interpreters" .Values.interpreters
   "registry" $registry
   "index" $index

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from slipway_runtime.dataplane import DataPlane, PlaneLimits
 from slipway_runtime.engines.model_files import prove, read_examples, read_file, read_model
@@ -36,6 +37,8 @@ class Model:
     writer: AnswerWriter
     rows: RowReader
     objects: RowWriter
+    example: dict[str, Any]
+    """A known good value for each column; empty where the model takes no rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
         aligner=aligner,
         writer=AnswerWriter(signature, options.name, options.version),
         rows=RowReader(signature, examples.first_row(signature)),
+        example=examples.first_row(signature) if signature.takes_columns else {},
         objects=RowWriter(signature, options.name, options.version),
     )
 
@@ -87,5 +91,7 @@ def _watch_values(options: ModelOptions, signature: Signature, metrics: Metrics)
     try:
         raw = read_file(options.folder, "reference.json")
         metrics.watch(ValueCounts(read_reference(raw, signature, most=options.watched_features), signature))
-    except (CannotServe, ValueError) as error:
+    except CannotServe:
+        _log.info("the model was exported without a reference; its values are not counted")
+    except ValueError as error:
         _log.warning("values are not counted: %s", error)

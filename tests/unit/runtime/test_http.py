@@ -128,7 +128,7 @@ async def test_compressed_bodies(client, encoding):
 @pytest.mark.parametrize(
     ("method", "path", "headers", "body", "status", "message"),
     [
-        pytest.param("GET", "/", {}, b"", 404, "nothing at this path", id="nowhere"),
+        pytest.param("GET", "/etc/passwd", {}, b"", 404, "nothing at this path", id="nowhere"),
         pytest.param("GET", "/v2/models/other", {}, b"", 404, 'this is "toy"', id="model"),
         pytest.param("GET", "/v2/models/toy/versions/1", {}, b"", 404, 'this is "c0ffee1234"', id="version"),
         pytest.param("GET", "/v2/models/../../etc/passwd", {}, b"", 404, "", id="traversal"),
@@ -231,6 +231,25 @@ async def test_expect_continue_is_not_said_to_a_body_that_is_too_large(served):
     assert statuses(raw) == [413]
 
 
+@pytest.mark.parametrize("chunks", [1, 2])
+async def test_an_offer_of_another_protocol_is_not_taken_and_loses_no_body(served, chunks):
+    """Java's client offers HTTP/2 with each request."""
+    offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAA")
+    one, cut = post(INFER, *offer), len(post(INFER, *offer)) - len(INFER)
+    pieces = [one] if chunks == 1 else [one[:cut], one[cut:]]
+
+    raw = await served.send(*pieces, get("/v2", *offer), *pieces, get("/v2/health/live"))
+
+    assert statuses(raw) == [200, 200, 200, 200]
+    assert raw.count(b'"outputs"') == 2
+
+
+async def test_connect_is_no_request_for_a_server(served):
+    raw = await served.send(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\nwhatever")
+
+    assert statuses(raw) in ([404], [405])
+
+
 async def test_http_1_0(served):
     closing = await served.send(post(version="1.0"), eof=False)
     kept = await served.send(post(INFER, "Connection: keep-alive", version="1.0"))
@@ -290,8 +309,10 @@ async def test_good_requests_before_a_bad_one_are_answered(served):
 
 async def test_an_upgrade_is_not_taken(served):
     raw = await served.send(get("/v2", "Upgrade: h2c", "Connection: Upgrade") + b"\x00\x01", eof=False)
+    closing = await served.send(get("/v2", "Upgrade: h2c", "Connection: close, Upgrade"), eof=False)
 
-    assert statuses(raw) == [200]
+    assert statuses(raw) == [200, 400]
+    assert statuses(closing) == [200]
     assert b"connection: close" in raw
 
 

@@ -19,7 +19,7 @@ import httptools
 
 from slipway_runtime.http.answers import Answer, failure
 from slipway_runtime.http.exchange import Exchange
-from slipway_runtime.http.refusals import body_too_large, header_too_large, malformed, refusal_of
+from slipway_runtime.http.refusals import body_too_large, header_too_large, malformed, refusal_of, without_upgrade
 from slipway_runtime.http.shared import Shared
 from slipway_runtime.identifiers import is_acceptable
 
@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_size",
         "_state",
         "_transport",
+        "_without_upgrade",
         "_write_blocked_since",
     )
 
@@ -78,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._in_trailer = False
         self._continue_due = False
         self._refusal: Answer | None = None
+        self._without_upgrade = b""
         self._paused = False
         self._eof = False
         self._write_blocked_since = 0.0
@@ -108,10 +110,7 @@ class Connection(asyncio.Protocol):
         # Answers that are there at once are written together, when the parser has seen all of the data.
         self._parsing = True
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Nothing to upgrade to: the request is answered as it is; what follows is not HTTP.
-            self._state = State.CLOSING
+            self._feed(data)
         except httptools.HttpParserError as error:
             # After a request that said "close", the parser refuses what follows: so do we, in silence.
             if not self._is_closing():
@@ -124,6 +123,23 @@ class Connection(asyncio.Protocol):
             self._refuse(header_too_large(self._shared.limits))
         elif len(self._pending) > self._shared.limits.pipelined:
             self._pause()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. An offer to speak another protocol (Java's client makes one with each request) is not taken.
+
+        The parser gives up on the body behind such a header: another one reads it, from a header without the offer.
+        """
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade + data[upgrade.args[0] :] if self._without_upgrade else b""
+                if not data:
+                    self._state = State.CLOSING  # CONNECT: what follows is not HTTP
+                self._without_upgrade = b""
+                self._parser = httptools.HttpRequestParser(self)
+            else:
+                return
 
     def eof_received(self) -> bool:
         """Take the client's half-close: answers that are due are still given."""
@@ -180,6 +196,9 @@ class Connection(asyncio.Protocol):
         exchange.method = parser.get_method()
         headers = exchange.headers
         self._in_trailer = True
+        if parser.should_upgrade() and exchange.method != b"CONNECT":
+            self._without_upgrade = without_upgrade(exchange, parser.get_http_version())
+            return
         version = parser.get_http_version()
         exchange.old = version == "1.0"
         exchange.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
@@ -222,6 +241,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is complete: have it answered."""
+        if self._without_upgrade:
+            return
         exchange, shared, body = self._current, self._shared, self._body
         if body:
             exchange.body = body[0] if len(body) == 1 else b"".join(body)

@@ -25,6 +25,8 @@ _JSON_TYPES = frozenset(
 """What a body that holds JSON is sent as. The last is what curl says of any body; octet-stream is the
 protocol's own for JSON with raw tensors behind it."""
 
+_OFFER = (b"upgrade", b"http2-settings")
+
 
 def refusal_of(exchange: Exchange, version: str, limits: HttpLimits) -> Answer | None:
     """Look at a complete header; None: the body may come."""
@@ -40,7 +42,19 @@ def refusal_of(exchange: Exchange, version: str, limits: HttpLimits) -> Answer |
         return body_too_large(limits)
     if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":
         return failure(417, "Expect may only be 100-continue")
-    return _media_type_refusal(headers.get(b"content-type")) if exchange.method == b"POST" else None
+    return _media_type_refusal(headers.get(b"content-type"), exchange.target) if exchange.method == b"POST" else None
+
+
+def without_upgrade(exchange: Exchange, version: str) -> bytes:
+    """Write a request's header again, without its offer to speak another protocol."""
+    lines = [b"%b %b HTTP/%b" % (exchange.method, exchange.target, version.encode())]
+    for name, value in exchange.headers.items():
+        if name == b"connection":
+            options = [option.strip() for option in value.lower().split(b",")]
+            value = b", ".join([option for option in options if option not in _OFFER])  # noqa: PLW2901
+        if name not in _OFFER:
+            lines.append(b"%b: %b" % (name, value))
+    return b"\r\n".join([*lines, b"", b""])
 
 
 def header_too_large(limits: HttpLimits) -> Answer:
@@ -63,11 +77,15 @@ def malformed(error: httptools.HttpParserError) -> Answer:
     return failure(400, "this is not an HTTP/1.1 request")
 
 
-def _media_type_refusal(content_type: bytes | None) -> Answer | None:
+def _media_type_refusal(content_type: bytes | None, target: bytes) -> Answer | None:
     """Refuse a body that says it is something else than JSON, before it is read."""
     if content_type is None or content_type == JSON:
         return None
     media = content_type.partition(b";")[0].strip().lower()
     if media in _JSON_TYPES or (media.startswith(b"application/") and media.endswith(b"+json")):
         return None
-    return failure(415, "send the body as application/json", b"accept: application/json\r\n")
+    if not target.startswith(b"/predict"):
+        return failure(415, "send the body as application/json", b"accept: application/json\r\n")
+    if media == b"text/csv":
+        return None
+    return failure(415, "send the rows as application/json or text/csv", b"accept: application/json, text/csv\r\n")

@@ -6,19 +6,27 @@ import logging
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from slipway_runtime import __version__
 from slipway_runtime.dataplane import Outcome
 from slipway_runtime.errors import InvalidRequest, SlipwayRuntimeError, TooLarge, UnknownModel
-from slipway_runtime.http.answers import Answer, answer_to, failure, ok
+from slipway_runtime.http.answers import JSON, Answer, answer_to, failure, ok
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.metrics import CONTENT_TYPE, Metrics
 from slipway_runtime.model import Model
 from slipway_runtime.protocol.answers import model_metadata, server_metadata
 from slipway_runtime.protocol.requests import RequestedOutput, decode_infer
+from slipway_runtime.protocol.tables import wants_table
+
+if TYPE_CHECKING:
+    from slipway_runtime.http.page import Page
 
 _log = logging.getLogger(__name__)
+
+_CSV = b"text/csv; charset=utf-8; header=present"
+_VARY = b"vary: accept\r\n"
 
 Handler = Callable[[Exchange], None]
 
@@ -46,6 +54,7 @@ class Router:
         self._max_body = max_body
         self.ready = False
         """Whether this pod wants requests; the server says so."""
+        self._page: Page | None = None
         self._routes = self._table()
 
     def _table(self) -> dict[bytes, Route]:
@@ -57,6 +66,8 @@ class Router:
             b"/v2/health/live": _get("health", lambda _: ok({"live": True})),
             b"/v2/health/ready": _get("health", self._readiness),
             b"/metrics": _get("metrics", lambda _: Answer(200, self._metrics.render(), CONTENT_TYPE)),
+            b"/": _get("page", self._shown),
+            b"/openapi.json": _get("metadata", self._described),
             b"/predict": Route("predict", {b"POST": self._predict}),
         }
         for prefix in (base, base + b"/versions/" + version.encode()):
@@ -111,6 +122,22 @@ class Router:
         document = {"name": self._model.name, "ready": self.ready}
         return ok(document) if self.ready else Answer(503, ok(document).body)
 
+    def _shown(self, exchange: Exchange) -> Answer:
+        # Made when somebody asks: most pods are never looked at.
+        from slipway_runtime.http.page import CONTENT_TYPE as HTML  # noqa: PLC0415 -- as above
+        from slipway_runtime.http.page import Page  # noqa: PLC0415
+
+        if self._page is None:
+            model = self._model
+            self._page = Page(model.signature, model.name, model.version, model.example)
+        return Answer(200, self._page.render(exchange.headers.get(b"host")), HTML, self._page.headers)
+
+    def _described(self, _: Exchange) -> Answer:
+        from slipway_runtime.protocol.openapi import openapi  # noqa: PLC0415 -- as above
+
+        model = self._model
+        return ok(openapi(model.signature, model.name, model.version, model.example))
+
     def _infer(self, exchange: Exchange) -> None:
         model = self._model
         headers = exchange.headers
@@ -143,11 +170,16 @@ class Router:
 
     def _predict(self, exchange: Exchange) -> None:
         model = self._model
-        feeds, rows = model.aligner.align(model.rows.read(self._body(exchange)))
+        headers, body = exchange.headers, self._body(exchange)
+        is_table = headers.get(b"content-type", JSON).lower().startswith(b"text/csv")
+        as_table = wants_table(headers.get(b"accept", b""))
+        feeds, rows = model.aligner.align(model.rows.read_table(body) if is_table else model.rows.read(body))
 
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, SlipwayRuntimeError):
                 exchange.finish(answer_to(outcome))
+            elif as_table:
+                exchange.finish(Answer(200, model.objects.write_table(outcome), _CSV, _VARY))
             else:
                 exchange.finish(Answer(200, model.objects.write(exchange.request_id, outcome)))
 

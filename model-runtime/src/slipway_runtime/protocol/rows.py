@@ -1,4 +1,4 @@
-"""The plain door: rows as JSON objects in, answers as objects out.
+"""The plain door: rows as JSON objects or CSV in, answers as objects or CSV out.
 
 ``{"rows": [{"carrier": "UA", "distance": 719}]}`` gives
 ``{"predictions": [{"label": 0, "probabilities": {"0": 0.81, "1": 0.19}}], …}``.
@@ -15,6 +15,7 @@ from slipway_runtime.errors import InvalidRequest
 from slipway_runtime.protocol.alignment import Given, suggestion
 from slipway_runtime.protocol.requests import json_of
 from slipway_runtime.protocol.signature import Signature
+from slipway_runtime.protocol.tables import Columns, read_table, write_table
 from slipway_runtime.protocol.tensors import Array, from_values
 
 _ABSENT = object()
@@ -35,6 +36,8 @@ class RowReader:
         self._examples = examples
         row = {name: examples.get(name) for name in self._specs}
         self._example = orjson.dumps({"rows": [row]}).decode()
+        self._datatypes = {name: spec.datatype for name, spec in self._specs.items()}
+        self._table = orjson.dumps(write_table(list(row), [[value] for value in row.values()]).decode()).decode()
 
     def read(self, body: bytes) -> Given:
         """Read a body into columns.
@@ -49,9 +52,22 @@ class RowReader:
             raise InvalidRequest(f'"rows" must be a list of at least one object: {self._example}')
         for index, row in enumerate(rows):
             self._check(row, f"rows[{index}]")
+        return self._given({name: [row[name] for row in rows] for name in self._specs})
+
+    def read_table(self, body: bytes) -> Given:
+        """Read a body of CSV into columns.
+
+        Raises:
+            InvalidRequest: Naming the row and the column, and what would be right.
+        """
+        if not self._specs:
+            raise InvalidRequest("this model takes tensors, not rows; use the infer endpoint")
+        return self._given(read_table(body, self._datatypes, self._table))
+
+    def _given(self, columns: Columns) -> Given:
         given: Given = {}
         for name, spec in self._specs.items():
-            values = [row[name] for row in rows]
+            values = columns[name]
             try:
                 given[name] = (spec.datatype.name, from_values(values, spec.datatype, name))
             except InvalidRequest:
@@ -104,6 +120,18 @@ class RowWriter:
         self._classes = [
             value if isinstance(value, str) else orjson.dumps(value).decode() for value in signature.classes
         ]
+
+    def write_table(self, arrays: Sequence[Array]) -> bytes:
+        """Write an answer as CSV, a column for each output and, of a classifier's probabilities, for each class."""
+        names: list[str] = []
+        columns: list[list[Any]] = []
+        for spec, array in zip(self._signature.outputs, arrays, strict=True):
+            values = array.reshape(array.shape[0], -1)
+            width = values.shape[1]
+            parts = self._classes if len(self._classes) == width > 1 else [str(place) for place in range(width)]
+            names += [spec.name] if width == 1 else [f"{spec.name}.{part}" for part in parts]
+            columns += [_plain(values[:, place]) for place in range(width)]
+        return write_table(names, columns)
 
     def write(self, request_id: str, arrays: Sequence[Array]) -> bytes:
         """Write an answer; ``arrays`` are all outputs, in the signature's order."""

@@ -35,7 +35,11 @@ _SSH = '''#!{python} -IS
 """Starts ssh with our key, the Secret's host keys, and no file of the machine's own."""
 import os, sys
 command = {command!r}
-os.execvp(command[0], command + sys.argv[1:])
+words = sys.argv[1:]
+if words[1:] == ["svnserve", "-t"]:
+    # Subversion hands over user@host:port as one word, and ssh takes that apart in a URL only.
+    words[0] = "ssh://" + words[0]
+os.execvp(command[0], command + words)
 '''
 
 
@@ -82,7 +86,7 @@ def git_access(where: Address, place: Workplace, private: Path) -> Iterator[dict
 
 
 def ssh_variables(place: Workplace, private: Path) -> dict[str, str]:
-    """How git starts ssh: our key, the Secret's host keys, no file of the machine's own."""
+    """How git and svn start ssh: our key, the Secret's host keys, no file of the machine's own."""
     key = place.secret("source", "ssh-privatekey")
     if key is None:
         raise StepFailed(

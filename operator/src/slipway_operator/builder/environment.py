@@ -213,7 +213,9 @@ def index_access(place: Workplace, requirements: Requirements) -> Iterator[tuple
     default = place.variables.get("UV_DEFAULT_INDEX", "").strip()
     # The index of most packages is the lock file's default one.
     main, others = requirements.indexes[:1], requirements.indexes[1:]
-    options = ["--index-strategy", "unsafe-best-match"]
+    # Of several indexes uv would otherwise stop at the first that knows a package. With one it makes no difference,
+    # but for the words: only then does uv say that an index refused us rather than that it has no such package.
+    options = ["--index-strategy", "unsafe-best-match"] if others else []
     if default:
         named, _, url = default.rpartition("=") if _NAMED_INDEX.match(default) else ("", "", default)
         name = named or "platform"

@@ -75,6 +75,11 @@ FAULTS: tuple[Fault, ...] = (
         "compared with what its operator publishes, into the Secret's key known_hosts",
     ),
     _fault(
+        r"does not match target host|no alternative certificate subject name|host(?:name)? mismatch",
+        SourceReason.NOT_TRUSTED,
+        "its certificate is for another host; use the name that it has in the source's url",
+    ),
+    _fault(
         r"server certificate verification failed|certificate verify failed|ssl certificate problem|"
         r"self-signed certificate|self signed certificate|unable to get local issuer",
         SourceReason.NOT_TRUSTED,

@@ -311,8 +311,8 @@ def _build(package: Mapping[str, Any], root: Path, wheels: Path, environment: En
     if _NO_COMPILER.search(words):
         raise StepFailed(
             "CompilerMissing",
-            f"{name} must be compiled, and the builder has no compiler: choose a version with a wheel for this "
-            "platform, or set images.builder of the platform to a builder image that has one",
+            f"{name} must be compiled, and the builder has no compiler for it: choose a version with a wheel for this "
+            "platform, or ask the platform to set compiler.enabled",
         )
     tail = [line for line in words.splitlines() if line.strip()]
     raise StepFailed(

@@ -9,8 +9,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address, ip_network
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from slipway_operator.builder import folder, package
 from slipway_operator.builder.credentials import ssh_variables
@@ -43,6 +45,12 @@ FAULTS: tuple[Fault, ...] = (
         r"unknown hostname|name or service not known|e670002|e670003|no address associated|could not resolve",
         SourceReason.HOST_UNKNOWN,
         "no such host; correct the source's url, or let the cluster's DNS know the name",
+    ),
+    _fault(
+        r"issued for a different hostname",
+        SourceReason.NOT_TRUSTED,
+        "its certificate is for another host; use the name that it has in the source's url "
+        "(svn knows no addresses but as a certificate's common name)",
     ),
     _fault(
         r"server certificate|e230001|certificate verification",
@@ -185,6 +193,40 @@ def _revision(
     return int(text)
 
 
+def _proxy(where: Address, place: Workplace) -> list[str]:
+    """The proxy of the usual variables as lines of svn's own file, which is all that svn reads."""
+    usual = {name.lower(): value for name, value in place.variables.items() if value}
+    url = usual.get(f"{where.scheme}_proxy", "")
+    if not url or _is_exempt(where.host, usual.get("no_proxy", "")):
+        return []
+    try:
+        proxy = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = proxy.hostname, proxy.port or 80
+    except ValueError:
+        host, port = None, 0
+    if host is None:
+        raise StepFailed(
+            SourceReason.INVALID, f"the platform's proxy.{where.scheme} is no address: ask its operator to correct it"
+        )
+    lines = [f"http-proxy-host = {host}", f"http-proxy-port = {port}"]
+    if proxy.username:
+        lines += [f"http-proxy-username = {unquote(proxy.username)}"]
+        lines += [f"http-proxy-password = {unquote(proxy.password or '')}"]
+    return lines
+
+
+def _is_exempt(host: str, no_proxy: str) -> bool:
+    """Whether no proxy is to be used: names with all below them, addresses, networks, or ``*``, as curl has them."""
+    for entry in no_proxy.lower().replace(",", " ").split():
+        name = entry.removeprefix("*").removeprefix(".")
+        if not name or host == name or host.endswith(f".{name}"):
+            return True
+        with suppress(ValueError):
+            if ip_address(host) in ip_network(name, strict=False):
+                return True
+    return False
+
+
 @contextmanager
 def _access(where: Address, place: Workplace) -> Iterator[tuple[list[str], dict[str, str], bytes]]:
     """Options, environment and standard input with which svn reaches an address."""
@@ -197,6 +239,7 @@ def _access(where: Address, place: Workplace) -> Iterator[tuple[list[str], dict[
         lines = ["[global]", "http-timeout = 60", "store-plaintext-passwords = no"]
         if found:
             lines.append(f"ssl-authority-files = {found}")
+        lines += _proxy(where, place)
         (config / "servers").write_text("\n".join(lines) + "\n", "utf-8")
         variables = place.base_variables(private)
         given = b""

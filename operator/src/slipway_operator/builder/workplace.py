@@ -140,4 +140,4 @@ class Workplace:
         return {**kept, "LC_ALL": "C.UTF-8", "LANGUAGE": "C", "HOME": os.fspath(home), "TMPDIR": tempfile.gettempdir()}
 
 
-_PASSED = frozenset({"PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ"})
+_PASSED = frozenset({"PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ", "UV_HTTP_RETRIES"})

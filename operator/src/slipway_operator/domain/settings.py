@@ -23,6 +23,8 @@ class Images(_Settings):
 
     builder: str
     runtime: str
+    compiler: str | None = None
+    """Builder with a compiler, for the container that builds sources; None: what needs one is refused."""
 
 
 class RegistrySettings(Registry):

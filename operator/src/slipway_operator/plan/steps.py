@@ -100,11 +100,12 @@ class Way:
         return short_of([step, *self.seen.key, self.registry.prefix, *inputs])
 
     def token(self, *limits: Any) -> str:
-        """What makes a step that failed worth another try: a retry, other limits or Secrets, a newer Slipway."""
+        """What makes a step that failed worth another try: a retry, other limits or Secrets, another builder."""
         retry = self.seen.annotations.get(RETRY, "")
         settings = self.seen.settings
         secrets = [source_secret(self.spec), settings.registry.secret_name, settings.index.secret_name]
-        return short_of([retry, secrets, settings.images.builder, settings.jobs.model_dump(mode="json"), *limits])
+        builders = " ".join(filter(None, (settings.images.builder, settings.images.compiler)))
+        return short_of([retry, secrets, builders, settings.jobs.model_dump(mode="json"), *limits])
 
 
 def resolve_spec(way: Way) -> JobSpec:
@@ -174,7 +175,7 @@ def build_spec(way: Way) -> JobSpec:
                 handover="write",
                 resources=resources,
             ),
-            Container(name="run", image=builder, args=("run",), resources=resources),
+            Container(name="run", image=settings.images.compiler or builder, args=("run",), resources=resources),
             Container(
                 name="push",
                 image=builder,

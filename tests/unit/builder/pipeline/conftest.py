@@ -27,7 +27,10 @@ _DEADLINE = 20.0
 
 def program(name: str) -> str:
     """Path of a program that these tests need; the test is skipped where it is not installed."""
-    found = shutil.which(name)
+    # The folders of servers are not on everybody's PATH.
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None and Path(name).exists():
+        found = name
     if found is None:
         cached = sorted((Path.home() / ".cache" / "slipway").glob(f"{name}-*/{name}"))
         found = str(cached[-1]) if cached else None
@@ -40,6 +43,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port on which nothing listens."""
+    return free_port()
 
 
 @contextmanager

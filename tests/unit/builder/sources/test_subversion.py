@@ -96,3 +96,21 @@ def test_a_revision_before_the_folder_was_deleted_is_found(svn_url, place):
     source = SvnSource(url=f"{svn_url}/open/trunk/data/flüge.csv", revision="2")
 
     assert subversion.resolve(source, place) == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "no_proxy", "exempt"),
+    [
+        ("svn.corp.test", "", False),
+        ("svn.corp.test", "corp.test", True),
+        ("svn.corp.test", "localhost, .corp.test", True),
+        ("svn.corp.test", "*.corp.test", True),
+        ("svn.corp.test", "orp.test", False),
+        ("svn.corp.test", "10.0.0.0/8", False),
+        ("10.1.2.3", "localhost,10.0.0.0/8", True),
+        ("11.1.2.3", "10.0.0.0/8", False),
+        ("svn.corp.test", "*", True),
+    ],
+)
+def test_who_is_no_business_of_the_proxy(host, no_proxy, exempt):
+    assert subversion._is_exempt(host, no_proxy) is exempt
