@@ -75,8 +75,9 @@ class Entry(_Logged):
     digests: Content
     spec: dict[str, Any]
     """The part of the spec that decided on this content."""
-    registry: str | None = None
-    """Prefix of the registry that holds the content: a later change of the platform's moves no pod."""
+    repository: str | None = None
+    """Repository that holds the content's images: a change of the platform's registry, or of the namespace
+    that a backup is restored to, moves none of them."""
     steps: tuple[StepRecord, ...] = ()
     undoes: int | None = None
     """Number of the entry that a rollback left."""

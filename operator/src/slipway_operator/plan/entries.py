@@ -16,6 +16,7 @@ from slipway_operator.plan.decisions import Decisions, Return
 from slipway_operator.plan.holds import active_holds, hold_on, hold_on_live
 from slipway_operator.plan.observed import Manifest, Observed, owner_reference_of
 from slipway_operator.plan.rollout import Rollout
+from slipway_operator.plan.serving import repository_for
 from slipway_operator.plan.wishes import ref_of_source
 
 OPERATOR = ("slipway", "Operator")
@@ -135,7 +136,7 @@ def _spec_change(now: Situation) -> Entry | None:
         content=chain.content.digest,
         digests=chain.content,
         spec=now.deciding,
-        registry=(logged.registry if logged is not None else None) or now.seen.settings.registry.prefix,
+        repository=(logged.repository if logged is not None else None) or repository_for(now.seen),
         steps=logged.steps if logged is not None else records_of(chain),
     )
 
@@ -150,7 +151,7 @@ def _like(now: Situation, model: LoggedEntry, **fields: Any) -> Entry:
         content=model.entry.content,
         digests=model.entry.digests,
         spec=model.entry.spec,
-        registry=model.entry.registry,
+        repository=model.entry.repository,
         steps=model.entry.steps,
         **fields,
     )

@@ -20,7 +20,7 @@ from slipway_operator.plan.events import events_for
 from slipway_operator.plan.holds import Held, held, other_good
 from slipway_operator.plan.observed import Manifest, Observed, Plan, Trouble, ref_of, soonest
 from slipway_operator.plan.rollout import Aim, Wanted, plan_rollout, prunable
-from slipway_operator.plan.serving import settings_for
+from slipway_operator.plan.serving import repository_for, settings_for
 from slipway_operator.plan.status import conditions_for, status_for, summary_of
 from slipway_operator.plan.steps import Way
 from slipway_operator.plan.story import Story, Verdict
@@ -194,12 +194,12 @@ def _wanted(seen: Observed, path: _Path) -> Wanted | None:
         return None
     if path.logged is not None:
         entry = path.logged.entry
-        return Wanted(content=entry.digests, prefix=entry.registry or seen.settings.registry.prefix)
+        return Wanted(content=entry.digests, repository=entry.repository or repository_for(seen))
     if path.chain is None or path.chain.content is None:
         return None
     return Wanted(
         content=path.chain.content,
-        prefix=seen.settings.registry.prefix,
+        repository=repository_for(seen),
         since=path.chain.steps[-1].finished_at,
     )
 

@@ -31,6 +31,7 @@ from slipway_operator.plan.serving import (
     has_image_volume,
     network_policies_for,
     puller_of,
+    repository_for,
     service_for,
 )
 
@@ -45,7 +46,8 @@ class Wanted:
     """What should be live, as far as it is known."""
 
     content: Content
-    prefix: str
+    repository: str
+    """Where its images are."""
     since: str | None = None
     """When it was finished."""
 
@@ -118,7 +120,7 @@ def plan_rollout(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[Lo
     rollout = Rollout(paused=is_paused(seen, spec))
     pods: list[_Pods] = []
     if live is not None:
-        served = _served(seen, live.entry.digests, live.entry.registry, replicas=live_size(seen, spec, live))
+        served = _served(seen, live.entry.digests, live.entry.repository, replicas=live_size(seen, spec, live))
         name = deployment_name(seen.key.name, live.entry.digests)
         pods.append(_Pods(apply=tuple(_live_objects(seen, spec, live, served)), names=frozenset({name})))
         rollout = replace(
@@ -144,7 +146,7 @@ def plan_rollout(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[Lo
         rollout = replace(rollout, standby=standby, standby_ready=readiness_of(seen, name, size=1).ready)
         if name not in taken:
             size, left = standby_size(seen, spec, entries, standby)
-            served = _served(seen, standby.entry.digests, standby.entry.registry, replicas=size)
+            served = _served(seen, standby.entry.digests, standby.entry.repository, replicas=size)
             pods.append(_Pods(apply=(deployment_for(seen, spec, served),), names=frozenset({name}), again=left))
 
     apply = [m for p in pods for m in p.apply]
@@ -174,7 +176,7 @@ def _return(
     waited = (seen.now - parse_time(back.since)).total_seconds()
     some = ready.ready > 0 and waited >= PATIENCE_SECONDS
     nobody_asks = spec.serving.autoscaling is None and spec.serving.replicas == 0
-    served = _served(seen, content, back.to.entry.registry, replicas=size)
+    served = _served(seen, content, back.to.entry.repository, replicas=size)
     again = max(PATIENCE_SECONDS - waited, 1.0) if ready.ready and not ready.complete else None
     return (
         replace(rollout, returning=ready, may_return=ready.complete or some or nobody_asks),
@@ -209,7 +211,7 @@ def _advance(
             waiting = replace(rollout, candidate=ready, canary=canary)
             return waiting, _Pods(apply=tuple(applied), names=frozenset(names), again=again)
     size = candidate_size(seen, spec, live)
-    applied.append(deployment_for(seen, spec, _served(seen, wanted.content, wanted.prefix, replicas=size)))
+    applied.append(deployment_for(seen, spec, _served(seen, wanted.content, wanted.repository, replicas=size)))
     names.add(name)
     ready = readiness_of(seen, name, size=size)
     return (
@@ -229,7 +231,7 @@ def _canary(
     """The canary as it is, and its Deployment as it should be."""
     name = canary_name(seen.key.name, wanted.content)
     served = replace(
-        _served(seen, wanted.content, wanted.prefix, replicas=wish.pods, name=name),
+        _served(seen, wanted.content, wanted.repository, replicas=wish.pods, name=name),
         canary_of=live[0].entry.digests.short,
     )
     ready = readiness_of(seen, name, size=wish.pods)
@@ -319,11 +321,13 @@ def _live_objects(seen: Observed, spec: ModelDeploymentSpec, live: LoggedEntry, 
     ]
 
 
-def _served(seen: Observed, content: Content, prefix: str | None, *, replicas: int, name: str | None = None) -> Served:
+def _served(
+    seen: Observed, content: Content, repository: str | None, *, replicas: int, name: str | None = None
+) -> Served:
     existing = seen.deployment(name or deployment_name(seen.key.name, content))
     return Served(
         content=content,
-        prefix=prefix or seen.settings.registry.prefix,
+        repository=repository or repository_for(seen),
         replicas=replicas,
         image_volume=_by_image_volume(seen, existing),
         puller=puller_of(existing) if existing is not None else None,

@@ -22,8 +22,8 @@ class Served:
     """A content with what a pod needs to serve it."""
 
     content: Content
-    prefix: str
-    """The registry's prefix when the content was made: its images stay where they were pushed."""
+    repository: str
+    """Where the content's images were pushed: a later change of the platform's registry moves no pod."""
     replicas: int
     image_volume: bool
     puller: str | None = None
@@ -32,6 +32,11 @@ class Served:
     """Lane of the live content, where these are a canary's pods: they answer a share of its requests."""
     resource_version: str | None = None
     """Where an autoscaler may write too: apply only onto the object that was read."""
+
+
+def repository_for(seen: Observed) -> str:
+    """The deployment's own repository, by the registry of today."""
+    return f"{seen.settings.registry.prefix}/{seen.key.namespace}/{seen.key.name}"
 
 
 def deployment_name(owner: str, content: Content) -> str:
@@ -207,7 +212,7 @@ def serving_resources(spec: ModelDeploymentSpec) -> Manifest:
 
 def _serving_pod(seen: Observed, spec: ModelDeploymentSpec, served: Served, *, own: dict[str, str]) -> Manifest:
     content, settings = served.content, seen.settings
-    reference = f"{served.prefix}/{seen.key.namespace}/{seen.key.name}@{content.model_image}"
+    reference = f"{served.repository}@{content.model_image}"
     secrets = {"registry": settings.registry.secret_name}
     if served.image_volume:
         volumes = [{"name": "model", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}]

@@ -23,6 +23,7 @@ from slipway_operator.domain.requests import (
 from slipway_operator.plan.jobs import EXPORTER_COMMAND, Container, JobSpec, platform_resources
 from slipway_operator.plan.observed import Manifest, Observed
 from slipway_operator.plan.outcomes import StepKind
+from slipway_operator.plan.serving import repository_for
 from slipway_operator.plan.wishes import Platform, list_digest, source_key, source_of, source_secret
 
 RESOLVE_SECONDS = 300
@@ -88,7 +89,7 @@ class Way:
     @property
     def repository(self) -> str:
         """The project's own repository."""
-        return f"{self.registry.prefix}/{self.seen.key.namespace}/{self.seen.key.name}"
+        return repository_for(self.seen)
 
     @property
     def source_key(self) -> str:

@@ -1,0 +1,239 @@
+"""Rollback on the real cluster: by annotation, by a person who may nothing else, by limits; and what stays after it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lab.install import Lab
+from lab.kube import KubectlError, Manifest, condition, wait_for
+from lab.load import Caller
+from lab.projects import FLOWER, model_deployment, spec, write_project
+
+Settled = Callable[..., Manifest]
+QUESTION = {"rows": [FLOWER]}
+NAME = "iris"
+OPERATOR = "system:serviceaccount:slipway-system:slipway"
+
+
+def resource(lab: Lab, namespace: str) -> Manifest:
+    found = lab.kube.get("modeldeployment", NAME, namespace)
+    assert found is not None
+    return found
+
+
+def live(lab: Lab, namespace: str) -> str:
+    return str(resource(lab, namespace)["status"]["live"]["content"])
+
+
+def has(lab: Lab, namespace: str, kind: str, reason: str) -> bool:
+    found = resource(lab, namespace)
+    if found["status"].get("observedGeneration") != found["metadata"]["generation"]:
+        return False
+    return condition(found, kind)["reason"] == reason
+
+
+def log(lab: Lab, namespace: str) -> list[dict[str, Any]]:
+    found = lab.kube.list("controllerrevisions", namespace, "slipway.dev/log=true")
+    return sorted((e["data"] for e in found), key=lambda d: d["number"])
+
+
+def service(lab: Lab, namespace: str) -> str:
+    found = lab.kube.get("service", NAME, namespace)
+    assert found is not None
+    return f"http://{found['spec']['clusterIP']}/predict"
+
+
+@pytest.fixture(scope="module")
+def commits(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three versions of one project."""
+    return [
+        lab.git.publish(NAME, write_project(tmp_path_factory.mktemp("iris"), strength=strength))
+        for strength in (1.0, 0.5, 0.25)
+    ]
+
+
+def wanted(lab: Lab, namespace: str, ref: str, **fields: object) -> dict[str, object]:
+    return model_deployment(NAME, namespace, {**spec(lab.git.url(NAME), ref=ref), **fields})
+
+
+@pytest.fixture
+def two(lab: Lab, namespace: str, commits: list[str], settled: Settled) -> Iterator[tuple[str, str]]:
+    """Two contents, the second live; a deployment of this test's own."""
+    lab.kube.apply(wanted(lab, namespace, commits[0]))
+    settled(NAME, namespace)
+    first = live(lab, namespace)
+    lab.kube.apply(wanted(lab, namespace, commits[1]))
+    settled(NAME, namespace)
+    yield first, live(lab, namespace)
+    lab.kube.delete("modeldeployment", NAME, namespace)
+    wait_for(lambda: not lab.kube.list("controllerrevisions", namespace), seconds=60, what="the log to go")
+
+
+def annotate(lab: Lab, namespace: str, *pairs: str, user: str | None = None) -> None:
+    who = [f"--as={user}"] if user else []
+    lab.kube.run("annotate", "modeldeployment", NAME, "-n", namespace, "--overwrite", *pairs, *who)
+
+
+def test_a_rollback_is_one_annotation_and_nothing_undoes_it(
+    lab: Lab, namespace: str, commits: list[str], two: tuple[str, str], settled: Settled
+) -> None:
+    """The old content answers at once, no request fails, applying Git's state again changes nothing."""
+    first, second = two
+    with Caller(service(lab, namespace), QUESTION) as caller:
+        wait_for(lambda: caller.versions[second] > 20, seconds=30, what="answers of the second content")
+        annotate(lab, namespace, "slipway.dev/rollback=previous@e2e-1 wrong units")
+        began = time.monotonic()
+        wait_for(lambda: caller.versions[first] > 0, seconds=10, what="an answer of the first content", every=0.05)
+        took = time.monotonic() - began
+        wait_for(lambda: has(lab, namespace, "Ready", "RolledBack"), seconds=30, what="RolledBack")
+        for _ in range(5):
+            lab.kube.apply(wanted(lab, namespace, commits[1]))
+            time.sleep(1)  # a sync of a GitOps tool, and what the operator makes of it
+    assert caller.failures == []
+    assert took < 5, "measured by make bench-rollback; here only that it is not a matter of minutes"
+    found = resource(lab, namespace)
+    assert found["status"]["live"]["content"] == first
+    assert found["status"]["summary"].startswith("ROLLED BACK 2→1")
+    assert {c["type"]: c["status"] for c in found["status"]["conditions"]}.items() >= {
+        "Available": "True",
+        "Ready": "False",
+        "Stalled": "True",
+        "Reconciling": "False",
+        "LogIntact": "True",
+    }.items()
+    entry = log(lab, namespace)[-1]
+    assert (entry["cause"], entry["requestId"], entry["why"], entry["whoBy"]) == (
+        "Rollback",
+        "e2e-1",
+        "wrong units",
+        "Admission",
+    )
+    pods = lab.kube.list("pods", namespace, f"slipway.dev/lane={second}")
+    assert all("deletionTimestamp" in p["metadata"] for p in pods), "what was rolled back has no pods"
+
+    lab.kube.apply(wanted(lab, namespace, commits[2]))
+    settled(NAME, namespace)
+    assert [e["cause"] for e in log(lab, namespace)] == ["SpecChange", "SpecChange", "Rollback", "SpecChange"]
+
+
+def test_a_person_who_may_roll_back_may_do_nothing_else(lab: Lab, namespace: str, two: tuple[str, str]) -> None:
+    """The chart's role: rollback, abort and pause; no spec, no label, no resume; and nobody's name but one's own."""
+    first, _ = two
+    user = "on-call@example.com"
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "on-call", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "slipway-rollback"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    lab.kube.apply(binding)
+    refused = r"may roll back, abort and pause, and nothing else|cannot (delete|patch)"
+    for change in (
+        ["patch", "modeldeployment", NAME, "--type=merge", "-p", json.dumps({"spec": {"serving": {"replicas": 5}}})],
+        ["label", "modeldeployment", NAME, "team=mine"],
+        ["annotate", "modeldeployment", NAME, "slipway.dev/resume=now"],
+        ["annotate", "modeldeployment", NAME, "slipway.dev/retry=1"],
+        ["annotate", "modeldeployment", NAME, "example.com/a=b"],
+        ["delete", "modeldeployment", NAME],
+        ["scale", "modeldeployment", NAME, "--replicas=3"],
+    ):
+        with pytest.raises(
+            KubectlError, match=r"may roll back, abort and pause, and nothing else|cannot (delete|patch)"
+        ):
+            lab.kube.run(*change, "-n", namespace, f"--as={user}")
+    with pytest.raises(KubectlError, match="cannot patch"):
+        annotate(lab, namespace, "slipway.dev/rollback=previous", user="passer-by@example.com")
+
+    annotate(
+        lab, namespace, "slipway.dev/rollback=previous", "slipway.dev/rollback-stamp=1 boss@example.com", user=user
+    )
+    wait_for(lambda: live(lab, namespace) == first, seconds=30, what="the rollback")
+    entry = log(lab, namespace)[-1]
+    assert (entry["cause"], entry["who"], entry["whoBy"]) == ("Rollback", user, "Admission")
+
+
+def test_a_canary_answers_its_share_then_is_promoted_or_given_up(
+    lab: Lab, namespace: str, commits: list[str], two: tuple[str, str], settled: Settled
+) -> None:
+    """One pod of three; abort holds it, resume begins anew, promote ends it; no request fails."""
+    _, second = two
+    canary = {"serving": {"replicas": 2}, "rollout": {"canary": {"pods": 1, "for": "1h"}}}
+    lab.kube.apply(wanted(lab, namespace, commits[1], **canary))
+    settled(NAME, namespace)
+    with Caller(service(lab, namespace), QUESTION) as caller:
+        lab.kube.apply(wanted(lab, namespace, commits[2], **canary))
+        wait_for(lambda: has(lab, namespace, "Ready", "Canary"), seconds=180, what="the canary")
+        third = resource(lab, namespace)["status"]["rollout"]["content"]
+        wait_for(lambda: caller.versions[third] > 5, seconds=30, what="answers of the canary")
+        wait_for(
+            lambda: resource(lab, namespace)["status"]["rollout"].get("requests", 0) > 0,
+            seconds=30,
+            what="the canary's figures in status",
+        )
+        assert live(lab, namespace) == second
+
+        annotate(lab, namespace, "slipway.dev/abort=now@e2e-2 not yet")
+        wait_for(lambda: has(lab, namespace, "Ready", "Aborted"), seconds=30, what="Aborted")
+        annotate(lab, namespace, "slipway.dev/resume=now@e2e-3")
+        wait_for(lambda: has(lab, namespace, "Ready", "Canary"), seconds=60, what="the canary again")
+        annotate(lab, namespace, "slipway.dev/paused=true")
+        wait_for(lambda: has(lab, namespace, "Ready", "Paused"), seconds=30, what="Paused")
+        annotate(lab, namespace, "slipway.dev/paused-", f"slipway.dev/promote={third}@e2e-4 good")
+        settled(NAME, namespace)
+    assert live(lab, namespace) == third
+    assert caller.failures == []
+    assert [(e["cause"], e.get("requestId")) for e in log(lab, namespace)][2:] == [
+        ("Abort", "e2e-2"),
+        ("Resume", "e2e-3"),
+        ("SpecChange", "e2e-4"),
+    ]
+
+
+def test_a_limit_that_is_passed_rolls_back_by_itself(
+    lab: Lab, namespace: str, commits: list[str], two: tuple[str, str]
+) -> None:
+    """Measured from the new content's own pods; the log has the figures."""
+    _, second = two
+    limits = {"rollout": {"rollBackOn": {"p99LatencyMillis": 0.0001, "minimumRequests": 20}}}
+    with Caller(service(lab, namespace), QUESTION) as caller:
+        lab.kube.apply(wanted(lab, namespace, commits[2], **limits))
+        wait_for(lambda: has(lab, namespace, "Ready", "RolledBack"), seconds=240, what="RolledBack")
+    assert caller.failures == []
+    assert live(lab, namespace) == second
+    entry = log(lab, namespace)[-1]
+    assert (entry["cause"], entry["who"]) == ("Rollback", "slipway")
+    assert "p99LatencyMillis" in entry["why"]
+    assert "requests" in entry["why"]
+
+
+def test_the_log_brings_everything_back(lab: Lab, namespace: str, two: tuple[str, str]) -> None:
+    """Resource and entries restored into an empty namespace: the same content serves, and nothing is built."""
+    _, second = two
+    saved = [resource(lab, namespace), *lab.kube.list("controllerrevisions", namespace, "slipway.dev/log=true")]
+    other = f"{namespace}-restored"
+    lab.kube.namespace(other)
+    try:
+        for item in (*saved[1:], saved[0]):
+            meta = item["metadata"]
+            kept = {"name": meta["name"], "namespace": other, "labels": meta.get("labels", {})}
+            # A backup's user is one of admissionPolicies.logWriters; here the operator's own name does.
+            writer = [f"--as={OPERATOR}"] if item is not saved[0] else []
+            text = json.dumps({**item, "metadata": kept, "status": {}})
+            lab.kube.run("create", "-f", "-", *writer, stdin=text)
+        wait_for(
+            lambda: condition(lab.kube.get("modeldeployment", NAME, other) or {}, "Ready")["status"] == "True",
+            seconds=120,
+            what="the restored one to be Ready",
+        )
+        found = lab.kube.get("modeldeployment", NAME, other)
+        assert found is not None
+        assert found["status"]["live"]["content"] == second
+        assert lab.kube.list("jobs", other) == []
+    finally:
+        lab.kube.delete("namespace", other, wait=False)
