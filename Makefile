@@ -125,3 +125,6 @@ bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right predi
 .PHONY: bench-image
 bench-image: $(SYNCED) ## Measure an environment image from nothing to pushed, beside buildah.
 	@PYTHONPATH=hack $(RUN) python tests/bench/bench_buildah.py
+.PHONY: bench-rollback
+bench-rollback: $(SYNCED) ## Roll back and out 50 times under load; count what fails, and time the way to the first answer.
+	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_rollback.py

@@ -1,0 +1,164 @@
+"""`make bench-rollback`: rollouts and rollbacks in turn under a steady load, and whether anything failed.
+
+Each round goes back to the content before, measures how long it took until that answered
+and until nothing was answered by the other any more (on fresh and on open connections),
+and lets the new one go live again. Prints a table and writes
+``bench-results/rollback-<time>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import uvloop
+from tests.bench.bench_pipeline import machine
+from tests.bench.steady import Seen, drive
+
+from lab import tell
+from lab.install import ROOT, Lab, open_lab
+from lab.kube import Manifest, condition, wait_for
+from lab.projects import FLOWER, model_deployment, spec, write_project
+
+NAMESPACE = "bench-rollback"
+NAME = "bench"
+LONGEST_SECONDS = 1500.0
+
+
+def main() -> None:
+    """Prepare two versions, run the rounds, keep what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--requests", type=int, default=1_000_000, help="answers to see at least")
+    parser.add_argument("--kept", type=int, default=6, help="connections that are used again")
+    parser.add_argument("--fresh", type=int, default=2, help="loops with a connection for each request")
+    chosen = parser.parse_args()
+    lab = open_lab()
+    lab.git.start()
+    lab.kube.delete("namespace", NAMESPACE)
+    lab.kube.namespace(NAMESPACE)
+    tell.step("Two versions")
+    with TemporaryDirectory() as folder:
+        for turn, strength in enumerate((1.0, 0.5)):
+            commit = lab.git.publish(NAME, write_project(Path(folder) / str(turn), strength=strength))
+            manifest = model_deployment(
+                NAME, NAMESPACE, {**spec(lab.git.url(NAME), commit), "serving": {"replicas": 2}}
+            )
+            lab.kube.apply(manifest)
+            wait_for(lambda: _is_ready(lab), seconds=600, what="the version to be Ready", every=1)
+    tell.step(f"{chosen.rounds} rollbacks and as many rollouts under load")
+    results = uvloop.run(measure(lab, chosen))
+    lab.kube.delete("namespace", NAMESPACE, wait=False)
+    lab.git.stop()
+    report({"machine": machine(), "at": datetime.now(UTC).isoformat(), **results})
+
+
+async def measure(lab: Lab, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Run the rounds under load."""
+    service = lab.kube.get("service", NAME, NAMESPACE)
+    assert service is not None
+    body = json.dumps({"rows": [FLOWER]}).encode()
+    request = (
+        b"POST /predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+        % (
+            len(body),
+            body,
+        )
+    )
+    seen, stop = Seen(), asyncio.Event()
+    load = asyncio.create_task(
+        drive(service["spec"]["clusterIP"], request, seen, stop, kept=chosen.kept, fresh=chosen.fresh)
+    )
+    began = time.monotonic()
+    rounds = []
+    for turn in range(chosen.rounds):
+        rounds.append(await _round(lab, seen, turn))
+        tell.say(f"{turn + 1}: {rounds[-1]}; {seen.requests:,} requests, {len(seen.failures)} failed")
+    while seen.requests < chosen.requests and time.monotonic() - began < LONGEST_SECONDS:
+        await asyncio.sleep(0.5)
+    stop.set()
+    await load
+    return {
+        "rounds": rounds,
+        "seconds": round(time.monotonic() - began, 1),
+        "requests": seen.requests,
+        "failed": seen.failures[:20],
+        "failedCount": len(seen.failures),
+        "retried": seen.retried,
+        "connections": {"kept": chosen.kept, "fresh": chosen.fresh},
+    }
+
+
+async def _round(lab: Lab, seen: Seen, turn: int) -> dict[str, float]:
+    before = await asyncio.to_thread(_status, lab)
+    new, old = before["live"]["content"], before["standby"]["content"]
+    asked = seen.mark()
+    await _annotate(lab, f"slipway.dev/rollback=previous@back-{turn}")
+    accepted = time.monotonic()
+    while old not in seen.first:
+        await asyncio.sleep(0.002)
+    back = seen.first[old]
+    await asyncio.sleep(3)  # long enough to see a straggler on an open connection
+    figures = {
+        "asked to first answer": round(back - asked, 3),
+        "accepted to first answer": round(max(back - accepted, 0.0), 3),
+        "last by the other, fresh": round(max(seen.last_sent.get((new, "fresh"), 0.0) - asked, 0.0), 3),
+        "last by the other, kept": round(max(seen.last_sent.get((new, "kept"), 0.0) - asked, 0.0), 3),
+    }
+    resumed = seen.mark()
+    await _annotate(lab, f"slipway.dev/resume=now@on-{turn}")
+    while new not in seen.first:
+        await asyncio.sleep(0.01)
+    figures["rollout"] = round(seen.first[new] - resumed, 3)
+    # The standby must be warm again before the next round.
+    await asyncio.to_thread(wait_for, lambda: _is_warm(lab), seconds=120, what="a warm standby", every=0.3)
+    return figures
+
+
+async def _annotate(lab: Lab, pair: str) -> None:
+    await asyncio.to_thread(lab.kube.run, "annotate", "modeldeployment", NAME, "-n", NAMESPACE, "--overwrite", pair)
+
+
+def _resource(lab: Lab) -> Manifest:
+    return lab.kube.get("modeldeployment", NAME, NAMESPACE) or {}
+
+
+def _status(lab: Lab) -> dict[str, Any]:
+    return dict(_resource(lab)["status"])
+
+
+def _is_ready(lab: Lab) -> bool:
+    found = _resource(lab)
+    current = found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
+    return current and condition(found, "Ready")["status"] == "True"
+
+
+def _is_warm(lab: Lab) -> bool:
+    return _is_ready(lab) and _status(lab).get("standby", {}).get("readyReplicas", 0) >= 2
+
+
+def report(results: dict[str, Any]) -> None:
+    """Print a table and keep the figures."""
+    for name in results["rounds"][0]:
+        values = [r[name] for r in results["rounds"]]
+        print(f"{name:28} median {statistics.median(values):6.3f} s   worst {max(values):6.3f} s")
+    print(
+        f"{results['requests']:,} requests in {results['seconds']:.0f} s, {results['failedCount']} failed, "
+        f"{results['retried']} sent again after a close before the first byte"
+    )
+    folder = ROOT / "bench-results"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"rollback-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"written to {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
