@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import time
@@ -65,14 +66,12 @@ async def measure(lab: Lab, chosen: argparse.Namespace) -> dict[str, Any]:
     service = lab.kube.get("service", NAME, NAMESPACE)
     assert service is not None
     body = json.dumps({"rows": [FLOWER]}).encode()
-    request = (
-        b"POST /predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-        % (
-            len(body),
-            body,
-        )
+    head = (
+        "POST /predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
     )
-    seen, stop = Seen(), asyncio.Event()
+    request = head.encode() + body
+    seen, stop = Seen(enough=chosen.requests), asyncio.Event()
     load = asyncio.create_task(
         drive(service["spec"]["clusterIP"], request, seen, stop, kept=chosen.kept, fresh=chosen.fresh)
     )
@@ -80,9 +79,9 @@ async def measure(lab: Lab, chosen: argparse.Namespace) -> dict[str, Any]:
     rounds = []
     for turn in range(chosen.rounds):
         rounds.append(await _round(lab, seen, turn))
-        tell.say(f"{turn + 1}: {rounds[-1]}; {seen.requests:,} requests, {len(seen.failures)} failed")
-    while seen.requests < chosen.requests and time.monotonic() - began < LONGEST_SECONDS:
-        await asyncio.sleep(0.5)
+        tell.line(f"{turn + 1}: {rounds[-1]}; {seen.requests:,} requests, {len(seen.failures)} failed")
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(seen.reached.wait(), max(LONGEST_SECONDS - (time.monotonic() - began), 1.0))
     stop.set()
     await load
     return {
@@ -99,12 +98,10 @@ async def measure(lab: Lab, chosen: argparse.Namespace) -> dict[str, Any]:
 async def _round(lab: Lab, seen: Seen, turn: int) -> dict[str, float]:
     before = await asyncio.to_thread(_status, lab)
     new, old = before["live"]["content"], before["standby"]["content"]
-    asked = seen.mark()
+    asked, answer = time.monotonic(), seen.first_of(old)
     await _annotate(lab, f"slipway.dev/rollback=previous@back-{turn}")
     accepted = time.monotonic()
-    while old not in seen.first:
-        await asyncio.sleep(0.002)
-    back = seen.first[old]
+    back = await asyncio.wait_for(answer, 120)
     await asyncio.sleep(3)  # long enough to see a straggler on an open connection
     figures = {
         "asked to first answer": round(back - asked, 3),
@@ -112,11 +109,9 @@ async def _round(lab: Lab, seen: Seen, turn: int) -> dict[str, float]:
         "last by the other, fresh": round(max(seen.last_sent.get((new, "fresh"), 0.0) - asked, 0.0), 3),
         "last by the other, kept": round(max(seen.last_sent.get((new, "kept"), 0.0) - asked, 0.0), 3),
     }
-    resumed = seen.mark()
+    resumed, answer = time.monotonic(), seen.first_of(new)
     await _annotate(lab, f"slipway.dev/resume=now@on-{turn}")
-    while new not in seen.first:
-        await asyncio.sleep(0.01)
-    figures["rollout"] = round(seen.first[new] - resumed, 3)
+    figures["rollout"] = round(await asyncio.wait_for(answer, 300) - resumed, 3)
     # The standby must be warm again before the next round.
     await asyncio.to_thread(wait_for, lambda: _is_warm(lab), seconds=120, what="a warm standby", every=0.3)
     return figures
