@@ -19,9 +19,10 @@ NAME = "tide"
 def test_pods_come_with_the_load_and_go_with_it(
     lab: Lab, namespace: str, settled: Callable[..., Manifest], tmp_path: Path
 ) -> None:
-    """The operator never takes the autoscaler's number back, and builds nothing for it."""
-    lab.git.publish(NAME, write_project(tmp_path))
-    wanted = copy.deepcopy(spec(lab.git.url(NAME)))
+    """The operator never takes the autoscaler's number back, builds nothing for it, and keeps it across a switch."""
+    first = lab.git.publish(NAME, write_project(tmp_path / "1"))
+    second = lab.git.publish(NAME, write_project(tmp_path / "2", strength=0.5))
+    wanted = copy.deepcopy(spec(lab.git.url(NAME), first))
     wanted["serving"] = {
         "autoscaling": {"minReplicas": 1, "maxReplicas": 3, "targetCPUUtilization": 30},
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
@@ -35,9 +36,16 @@ def test_pods_come_with_the_load_and_go_with_it(
     url = f"http://{service['spec']['clusterIP']}/predict"
 
     with ExitStack() as callers:
-        for _ in range(4):
-            callers.enter_context(Caller(url, QUESTION, every=0.002))
+        everybody = [callers.enter_context(Caller(url, QUESTION, every=0.002)) for _ in range(4)]
         wait_for(lambda: ready(lab, namespace) >= 2, seconds=180, what="a second pod under load")
+        before = copy.deepcopy(live)
+        wanted["source"] = {"git": {"url": lab.git.url(NAME), "ref": second}}
+        lab.kube.apply(model_deployment(NAME, namespace, wanted))
+        sizes: list[int] = []
+        live = wait_for(lambda: switched(lab, namespace, before, sizes), seconds=180, what="the switch", every=0.5)
+        assert min(sizes) >= 2, "the new content starts with as many pods as the live one has"
+        assert ready(lab, namespace) >= 2
+    assert [f for c in everybody for f in c.failures] == []
 
     wait_for(lambda: ready(lab, namespace) == 1, seconds=240, what="one pod after the load")
     status = settled(NAME, namespace)["status"]
@@ -45,6 +53,16 @@ def test_pods_come_with_the_load_and_go_with_it(
     autoscaler = lab.kube.get("hpa", NAME, namespace) or {}
     assert autoscaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 5
     assert autoscaler["spec"]["scaleTargetRef"]["name"] == f"{NAME}-{live['content']}"
+
+
+def switched(lab: Lab, namespace: str, before: Manifest, sizes: list[int]) -> Manifest | None:
+    """What is live, once that is another content; keeps how many pods each look found asked for at least."""
+    autoscaler = lab.kube.get("hpa", NAME, namespace) or {}
+    deployment = lab.kube.get("deployment", autoscaler["spec"]["scaleTargetRef"]["name"], namespace)
+    if deployment is not None:
+        sizes.append(int(deployment["spec"]["replicas"]))
+    live: Manifest = (lab.kube.get("modeldeployment", NAME, namespace) or {})["status"]["live"]
+    return live if live["content"] != before["content"] else None
 
 
 def ready(lab: Lab, namespace: str) -> int:
