@@ -19,10 +19,15 @@ CHECKOV = "checkov==3.3.30"
 OLDEST = "v1.30"
 
 
+NEWER = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
+"""What newer clusters have; helm knows of it only from a cluster, or when it is told."""
+
+
 def helm_template(values: Path, release: str = "slipway", namespace: str = "slipway-system") -> str:
-    """What `helm template` prints for a file of values."""
+    """What `helm template` prints for a file of values: for a newer cluster, or in namespaced mode for the oldest."""
+    newer = [] if "namespaced" in values.name else ["--api-versions", NEWER]
     done = subprocess.run(
-        [tool("helm"), "template", release, CHART, "--namespace", namespace, "--values", values],
+        [tool("helm"), "template", release, CHART, "--namespace", namespace, "--values", values, *newer],
         capture_output=True,
         text=True,
         check=True,

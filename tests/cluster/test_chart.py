@@ -98,7 +98,7 @@ def test_the_policies_compile_on_the_oldest_kubernetes(mode: str) -> None:
         )
         return done.stdout
 
-    assert len(policies) == 2
+    assert len(policies) == 3
     assert refused([json.dumps(policy) for policy in policies]) == ""
     assert "undeclared reference to 'authoriser'" in refused([broken])
 
