@@ -19,25 +19,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter, thread_time
+from typing import Any, Protocol
 
 import numpy as np
 
 from slipway_runtime.engines.base import Engine
-from slipway_runtime.errors import EngineFailed, Overloaded, Refused, SlipwayRuntimeError
+from slipway_runtime.errors import EngineFailed, Overloaded, Refused, SlipwayRuntimeError, TooLate
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.observing.watching import Timeline
 from slipway_runtime.protocol.alignment import Feeds
+from slipway_runtime.protocol.packing import Packed
+from slipway_runtime.protocol.signature import TensorSpec
 from slipway_runtime.protocol.tensors import Array
 
 _log = logging.getLogger(__name__)
 
 Outcome = list[Array] | SlipwayRuntimeError
 """Outputs in the signature's order, or why there are none."""
+
+
+Run = tuple[list["Work"], Outcome]
+"""Works that ran together, and what came of it: whole outputs, with the works' rows in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +62,11 @@ class PlaneLimits:
 class Work:
     """One request on its way through the engine."""
 
-    __slots__ = ("done", "feeds", "key", "rows", "timeline")
+    __slots__ = ("caller", "deadline", "done", "feeds", "key", "packed", "rows", "sink", "timeline")
 
-    def __init__(self, feeds: Feeds, rows: int, done: Callable[[Outcome], None]) -> None:
+    def __init__(self, feeds: Feeds, rows: int, done: Callable[[Outcome], None], deadline: float = math.inf) -> None:
         self.feeds = feeds
+        self.packed = b""
         self.rows = rows
         if len(feeds) == 1:
             (array,) = feeds.values()
@@ -66,17 +75,65 @@ class Work:
             self.key = tuple([array.shape[1:] for array in feeds.values()])
         self.done: Callable[[Outcome], None] | None = done
         self.timeline: Timeline | None = None
+        self.sink: Sink | None = None
+        self.caller: Any = None
+        """Whatever the sink needs to find its way back."""
+        self.deadline = deadline
+        """When the answer is of no use any more, on `perf_counter`'s clock."""
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more; it will not run if it has not yet."""
+        self.done = self.sink = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return self.sink is not None or self.done is not None
+
+
+class PackedWork(Work):
+    """A request whose rows are bytes already, laid out as the model's only input: it gets no array of its own.
+
+    The bytes of a batch are joined and looked at as one array. That saves 1.5 µs a request: two
+    NumPy calls to make an array, the look at its shape, and its part of the concatenation.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, packed: Packed, matrix: TensorSpec, sink: Sink, caller: Any, deadline: float) -> None:
+        self.packed = packed.raw
+        self.rows = packed.rows
+        self.key = matrix.shape[1:]
         self.done = None
+        self.sink = sink
+        self.caller = caller
+        self.timeline = None
+        self.deadline = deadline
+
+
+class Sink(Protocol):
+    """Takes the outcome of a run back to all who wait for it, at once.
+
+    What the requests of a batch have in common is done once: writing the numbers of 64 as JSON
+    takes 0.1 µs each, of one by itself 2 µs.
+    """
+
+    def settle(self, works: Sequence[Work], outcome: Outcome) -> None:
+        """Give each work that is still wanted its rows of the outputs, in this order, or the error."""
+        ...
 
 
 class DataPlane:
     """Batches requests for one engine. All methods belong to the event loop's thread."""
 
     def __init__(
-        self, engine: Engine, metrics: Metrics, *, batched: bool = True, limits: PlaneLimits | None = None
+        self,
+        engine: Engine,
+        metrics: Metrics,
+        *,
+        batched: bool = True,
+        limits: PlaneLimits | None = None,
+        matrix: TensorSpec | None = None,
     ) -> None:
         """Prepare.
 
@@ -85,7 +142,9 @@ class DataPlane:
             metrics: Where runs are counted.
             batched: Whether rows of several requests fit into one run.
             limits: Bounds; None: the defaults.
+            matrix: The model's only input, if it takes packed work.
         """
+        self._matrix = matrix
         self._engine = engine
         self._metrics = metrics
         self._limits = limits or PlaneLimits()
@@ -121,7 +180,13 @@ class DataPlane:
         return thread_time() - start
 
     def submit(
-        self, feeds: Feeds, rows: int, done: Callable[[Outcome], None], timeline: Timeline | None = None
+        self,
+        feeds: Feeds,
+        rows: int,
+        done: Callable[[Outcome], None],
+        timeline: Timeline | None = None,
+        *,
+        deadline: float = math.inf,
     ) -> Work:
         """Queue a request for the end of this turn.
 
@@ -130,24 +195,33 @@ class DataPlane:
             rows: Their number.
             done: Called on this thread with the outcome, once, unless the work is cancelled.
             timeline: Of a request that is timed.
+            deadline: When the answer is of no use any more, on `perf_counter`'s clock.
 
         Raises:
             Overloaded: If the queue is full.
         """
-        limits = self._limits
-        queued = len(self._turn) + len(self._waiting)
-        # A request that is larger than the queue is taken when nothing else waits.
-        if queued >= limits.queue_requests or (queued and self._queued_rows + rows > limits.queue_rows):
-            raise Overloaded("too many requests are waiting; try again in a moment")
-        work = Work(feeds, rows, done)
-        if timeline is not None:
-            timeline.parsed(rows)
-            work.timeline = timeline
-        if not self._turn:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._turn.append(work)
-        self._queued_rows += rows
+        work = Work(feeds, rows, done, deadline)
+        work.timeline = timeline
+        self.enqueue(work)
         return work
+
+    def enqueue(self, work: Work) -> None:
+        """Queue work for the end of this turn.
+
+        Raises:
+            Overloaded: If the queue is full.
+        """
+        limits, turn = self._limits, self._turn
+        queued = len(turn) + len(self._waiting)
+        # A request that is larger than the queue is taken when nothing else waits.
+        if queued >= limits.queue_requests or (queued and self._queued_rows + work.rows > limits.queue_rows):
+            raise Overloaded("too many requests are waiting; try again in a moment")
+        if not turn:
+            asyncio.get_running_loop().call_soon(self._flush)
+        if work.timeline is not None:
+            work.timeline.parsed(work.rows)
+        turn.append(work)
+        self._queued_rows += work.rows
 
     @property
     def is_idle(self) -> bool:
@@ -162,43 +236,47 @@ class DataPlane:
     def _flush(self) -> None:
         turn, self._turn = self._turn, []
         left = self._limits.loop_seconds
-        for batch in self._batches(turn):
-            rows = sum([work.rows for work in batch])
+        for batch, rows in self._batches(turn):
             left -= self._cost_fixed + rows * self._cost_row
             if left < 0:
                 self._waiting.extend(batch)
             else:
                 self._queued_rows -= rows
-                self._settle(batch, self._compute(batch))
+                self._settle(self._compute(batch))
         self._feed_worker()
 
-    def _batches(self, works: list[Work]) -> list[list[Work]]:
-        """Group by shape, in order of arrival, each group capped by rows."""
-        batches: list[list[Work]] = []
-        open_batches: dict[object, tuple[list[Work], int]] = {}
+    def _batches(self, works: Iterable[Work]) -> list[tuple[list[Work], int]]:
+        """Group by shape, in order of arrival, each group capped by rows; drop what is of no use any more."""
+        now = perf_counter()
+        batches: list[tuple[list[Work], int]] = []
+        places: dict[object, int] = {}
         for work in works:
-            if work.done is None:
-                self._queued_rows -= work.rows
+            rows = work.rows
+            if not work.is_wanted or work.deadline < now:
+                self._queued_rows -= rows
+                self._give(work, TooLate("the deadline passed before the model could run"))
                 continue
-            batch, rows = open_batches.get(work.key, (None, 0))
-            if batch is None or rows + work.rows > self._batch_rows:
-                batch, rows = [], 0
-                batches.append(batch)
-            batch.append(work)
-            open_batches[work.key] = (batch, rows + work.rows)
+            place = places.get(work.key)
+            if place is not None:
+                batch, together = batches[place]
+                if together + rows <= self._batch_rows:
+                    batch.append(work)
+                    batches[place] = (batch, together + rows)
+                    continue
+            places[work.key] = len(batches)
+            batches.append(([work], rows))
         return batches
 
     def _feed_worker(self) -> None:
         if self._busy or not self._waiting:
             return
-        batches = self._batches(list(self._waiting))
+        batches = self._batches(self._waiting)
         if not batches:
             self._waiting.clear()
             return
-        batch = batches[0]
-        taken = set(map(id, batch))
-        self._waiting = deque(work for work in self._waiting if work.done is not None and id(work) not in taken)
-        self._queued_rows -= sum([work.rows for work in batch])
+        batch, rows = batches[0]
+        self._waiting = deque(work for other, _ in batches[1:] for work in other)
+        self._queued_rows -= rows
         if self._worker is None:
             self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slipway-engine")
         self._busy = True
@@ -208,52 +286,67 @@ class DataPlane:
 
     def _compute_apart(self, loop: asyncio.AbstractEventLoop, batch: list[Work]) -> None:
         """Compute in the worker thread."""
-        outcomes = self._compute(batch)
+        runs = self._compute(batch)
         try:
-            loop.call_soon_threadsafe(self._return, batch, outcomes)
+            loop.call_soon_threadsafe(self._return, runs)
         except RuntimeError:
             _log.info("the loop ended before a run did")
 
-    def _return(self, batch: list[Work], outcomes: Sequence[Outcome]) -> None:
+    def _return(self, runs: list[Run]) -> None:
         self._busy = False
-        self._settle(batch, outcomes)
+        self._settle(runs)
         self._feed_worker()
 
-    def _settle(self, batch: list[Work], outcomes: Sequence[Outcome]) -> None:
-        for work, outcome in zip(batch, outcomes, strict=True):
-            if work.done is None:
+    def _settle(self, runs: list[Run]) -> None:
+        """Give everybody what is theirs."""
+        for works, outcome in runs:
+            sinks = {work.sink for work in works}
+            if len(sinks) == 1 and (sink := sinks.pop()) is not None:
+                try:
+                    sink.settle(works, outcome)
+                except Exception:  # noqa: BLE001 -- a bug must not take the loop with it
+                    _log.exception("answers could not be delivered")
                 continue
-            try:
-                work.done(outcome)
-            except Exception:  # noqa: BLE001 -- one answer must not take the others of its batch with it
-                _log.exception("an answer could not be delivered")
+            if isinstance(outcome, SlipwayRuntimeError) or len(works) == 1:
+                for work in works:
+                    self._give(work, outcome)
+                continue
+            offset = 0
+            for work in works:
+                end = offset + work.rows
+                self._give(work, [output[offset:end] for output in outcome])
+                offset = end
 
-    def _compute(self, batch: list[Work]) -> Sequence[Outcome]:
+    def _give(self, work: Work, outcome: Outcome) -> None:
+        try:
+            if work.sink is not None:
+                work.sink.settle([work], outcome)
+            elif work.done is not None:
+                work.done(outcome)
+        except Exception:  # noqa: BLE001 -- one answer must not take the others of its batch with it
+            _log.exception("an answer could not be delivered")
+
+    def _compute(self, batch: list[Work]) -> list[Run]:
         """Run a batch; if it fails, each request alone, so that only the culprit gets the error."""
         try:
-            return self._run(batch)
+            return [(batch, self._run(batch))]
         except SlipwayRuntimeError as error:
             if len(batch) == 1:
                 # What a caller's values bring about is counted, not logged: a log is no place for a flood.
                 level = logging.DEBUG if isinstance(error, Refused) else logging.ERROR
                 _log.log(level, "a run failed: %s", error.__cause__ or error)
                 self._metrics.failed(type(error).__name__)
-                return [error]
+                return [(batch, error)]
         except Exception:  # noqa: BLE001 -- an engine may raise anything; the worker must live on
             if len(batch) == 1:
                 _log.exception("a run failed")
                 self._metrics.failed(EngineFailed.__name__)
-                return [EngineFailed("the model's engine failed")]
-        return [outcome for work in batch for outcome in self._compute([work])]
+                return [(batch, EngineFailed("the model's engine failed"))]
+        return [run for work in batch for run in self._compute([work])]
 
-    def _run(self, batch: list[Work]) -> Sequence[Outcome]:
-        first = batch[0]
-        if len(batch) == 1:
-            feeds, rows = first.feeds, first.rows
-        else:
-            works = [work.feeds for work in batch]
-            feeds = {name: np.concatenate([given[name] for given in works]) for name in first.feeds}
-            rows = sum([work.rows for work in batch])
+    def _run(self, batch: list[Work]) -> list[Array]:
+        """Compute a batch; gives all outputs, whole."""
+        feeds, rows = self._feeds(batch)
         start, start_worked = perf_counter(), thread_time()
         outputs = self._engine.run(feeds)
         self.learn(rows, thread_time() - start_worked)
@@ -262,14 +355,23 @@ class DataPlane:
         for work in batch:
             if work.timeline is not None:
                 work.timeline.ran(start, ended)
-        if len(batch) == 1:
-            return [outputs]
-        if any(output.shape[:1] != (rows,) for output in outputs):
+        if len(batch) > 1 and any(output.shape[:1] != (rows,) for output in outputs):
             raise EngineFailed("the model gave another number of rows than it took")
-        outcomes: list[Outcome] = []
-        offset = 0
-        for work in batch:
-            end = offset + work.rows
-            outcomes.append([output[offset:end] for output in outputs])
-            offset = end
-        return outcomes
+        return outputs
+
+    def _feeds(self, batch: list[Work]) -> tuple[Feeds, int]:
+        """Put the arrays of a batch together."""
+        rows = sum([work.rows for work in batch])
+        matrix = self._matrix
+        if matrix is not None:
+            packed = [work.packed for work in batch if work.packed]
+            if len(packed) == len(batch):
+                return {matrix.tensor: matrix.unpacked(b"".join(packed))}, rows
+        if len(batch) == 1:
+            return batch[0].feeds, rows
+        arrays = [
+            {matrix.tensor: matrix.unpacked(work.packed)} if matrix is not None and work.packed else work.feeds
+            for work in batch
+        ]
+        feeds = {name: np.concatenate([given[name] for given in arrays]) for name in arrays[0]}
+        return feeds, rows

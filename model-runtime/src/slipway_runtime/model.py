@@ -16,6 +16,7 @@ from slipway_runtime.observing.reference import read_reference
 from slipway_runtime.observing.values import ValueCounts
 from slipway_runtime.protocol.alignment import Aligner
 from slipway_runtime.protocol.answers import AnswerWriter
+from slipway_runtime.protocol.packing import Packer
 from slipway_runtime.protocol.rows import RowReader, RowWriter
 from slipway_runtime.protocol.signature import Signature, read_signature
 
@@ -34,6 +35,7 @@ class Model:
     signature: Signature
     plane: DataPlane
     aligner: Aligner
+    packer: Packer
     writer: AnswerWriter
     rows: RowReader
     objects: RowWriter
@@ -68,7 +70,8 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
     prove(engine, signature, examples)
     _watch_values(options, signature, metrics)
     aligner = Aligner(signature, max_rows=options.max_rows)
-    plane = DataPlane(engine, metrics, batched=signature.is_batched, limits=options.plane)
+    packer = Packer(signature, max_rows=options.max_rows)
+    plane = DataPlane(engine, metrics, batched=signature.is_batched, limits=options.plane, matrix=packer.matrix)
     plane.warm_up(*aligner.align(examples.inputs))
     return Model(
         name=options.name,
@@ -77,6 +80,7 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
         signature=signature,
         plane=plane,
         aligner=aligner,
+        packer=packer,
         writer=AnswerWriter(signature, options.name, options.version),
         rows=RowReader(signature, examples.first_row(signature)),
         example=examples.first_row(signature) if signature.takes_columns else {},

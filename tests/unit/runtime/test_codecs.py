@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import orjson
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from slipway_runtime.errors import InvalidRequest
+from slipway_runtime.protocol.alignment import Aligner
 from slipway_runtime.protocol.answers import AnswerWriter
 from slipway_runtime.protocol.datatypes import DATATYPES
-from slipway_runtime.protocol.requests import RequestedOutput, decode_infer
+from slipway_runtime.protocol.packing import Packer
+from slipway_runtime.protocol.requests import RequestedOutput, decode_infer, infer_of
 from slipway_runtime.protocol.signature import Signature, TensorSpec
 from slipway_runtime.protocol.tensors import NULL, from_json, from_values, to_binary
 
@@ -230,3 +233,66 @@ def test_outputs_are_chosen_and_mixed(toy):
 def test_an_unknown_output_is_named(toy):
     with pytest.raises(InvalidRequest, match='no output "labels"; did you mean "label"'):
         toy.writer.check((RequestedOutput("labels", binary=False),))
+
+
+VALUES = st.one_of(st.floats(-1e3, 1e3), st.integers(-5, 300), st.none(), st.booleans(), st.just("7"), st.just(1e39))
+
+
+@given(
+    st.sampled_from(["FP32", "FP64", "INT64", "INT8", "UINT16", "BOOL"]),
+    st.one_of(st.lists(st.sampled_from([0, 1, 2, 3, True, 2.0]), min_size=1, max_size=3), st.just([2, 2])),
+    st.one_of(st.lists(VALUES, max_size=6), st.lists(st.floats(-9, 9), min_size=4, max_size=4)),
+    st.dictionaries(st.sampled_from(["id", "outputs", "parameters"]), st.sampled_from(["a", [], {}, 3]), max_size=2),
+)
+@settings(max_examples=400)
+def test_what_the_packer_reads_is_what_the_general_way_reads(name, shape, data, extra):
+    spec = TensorSpec("x", DATATYPES[name], (-1, 2), "x")
+    signature = Signature((spec,), (spec,), ("a", "b"), (), "")
+    document = {"inputs": [{"name": "x", "datatype": name, "shape": shape, "data": data}], **extra}
+
+    packed = Packer(signature, max_rows=2).pack(document)
+
+    if packed is not None:
+        request = infer_of(document)
+        feeds, rows = Aligner(signature, max_rows=2).align(request.inputs)
+        assert (packed.raw, packed.rows, packed.id) == (feeds["x"].tobytes(), rows, request.id)
+        assert (request.outputs, request.binary) == (None, False)
+
+
+def test_the_packer_reads_the_usual_form_and_leaves_the_rest():
+    spec = TensorSpec("x", DATATYPES["FP32"], (-1, 2), "x")
+    packer = Packer(Signature((spec,), (spec,), ("a", "b"), (), ""), max_rows=300)
+    for rows in range(1, 301):  # more row counts than packers are kept
+        packed = packer.pack({"inputs": [tensor_of(rows)], "id": "i"})
+        assert packed is not None
+        assert packed.raw == np.arange(rows * 2, dtype="<f4").tobytes()
+    assert packer.pack({"inputs": [tensor_of(301)]}) is None
+
+
+def tensor_of(rows):
+    return {"name": "x", "datatype": "FP32", "shape": [rows, 2], "data": [float(value) for value in range(rows * 2)]}
+
+
+@given(st.data(), st.lists(st.integers(1, 4), min_size=1, max_size=5))
+@settings(max_examples=200)
+def test_a_batch_of_answers_reads_as_each_by_itself(data, sizes):
+    total = sum(sizes)
+    specs, arrays = [], []
+    for index in range(data.draw(st.integers(1, 3))):
+        name = data.draw(st.sampled_from(list(DATATYPES)))
+        shape = (total, *data.draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=1, max_side=3)))
+        elements: Any = st.sampled_from(["a", '],["%b%', "é", ""]) if name == "BYTES" else None
+        if DATATYPES[name].is_float:
+            elements = st.floats(-100, 100, width=16) | st.just(math.nan)
+        arrays.append(data.draw(hnp.arrays(DATATYPES[name].array, shape, elements=elements)))
+        specs.append(TensorSpec(f"o%{index}", DATATYPES[name], (-1, *shape[1:]), "t"))
+    writer = AnswerWriter(Signature((specs[0],), tuple(specs), (), (), ""), "m%b", "v")
+    ids = [f'"{index}"'.encode() for index in range(len(sizes))]
+
+    bodies = writer.write_batch(sizes, ids, arrays)
+
+    start = 0
+    for index, (rows, body) in enumerate(zip(sizes, bodies, strict=True)):
+        part = [array[start : start + rows] for array in arrays]
+        assert body == writer.write(str(index), part, None, binary=False).body
+        start += rows

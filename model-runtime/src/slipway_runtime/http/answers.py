@@ -15,6 +15,7 @@ from slipway_runtime.errors import (
     Refused,
     SlipwayRuntimeError,
     TooLarge,
+    TooLate,
     UnknownModel,
 )
 
@@ -27,6 +28,7 @@ _STATUS: dict[type[SlipwayRuntimeError], int] = {
     Refused: 422,
     EngineFailed: 500,
     Overloaded: 503,
+    TooLate: 504,
 }
 
 
@@ -68,6 +70,7 @@ class HeadWriter:
         self._identity = identity
         self._status = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
         self._ok = b""
+        self._ok_json = b""
         self._date = b""
         self.tick()
 
@@ -75,6 +78,11 @@ class HeadWriter:
         """Take over the present time; call it once a second."""
         self._date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
         self._ok = self._status[200] + self._date + self._identity + b"content-type: application/json\r\n"
+        self._ok_json = (self._ok + b"x-request-id: ").replace(b"%", b"%%") + b"%b\r\ncontent-length: %d\r\n\r\n%b"
+
+    def write_json(self, body: bytes, request_id: str) -> bytes:
+        """Write head and body of an answer of status 200 in JSON on a connection that stays."""
+        return self._ok_json % (request_id.encode(), len(body), body)
 
     def write(self, answer: Answer, request_id: str, connection: bytes) -> bytes:
         """Write a head; ``connection`` is a whole header line or nothing."""

@@ -19,6 +19,7 @@ import httptools
 
 from slipway_runtime.http.answers import Answer, failure
 from slipway_runtime.http.exchange import Exchange
+from slipway_runtime.http.known import KnownHead
 from slipway_runtime.http.refusals import body_too_large, header_too_large, malformed, refusal_of, without_upgrade
 from slipway_runtime.http.shared import Shared
 from slipway_runtime.identifiers import is_acceptable
@@ -97,8 +98,15 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes: none, one or many requests, or parts of them."""
-        if self._state is State.CLOSING:
+        at_boundary = self._state is State.IDLE and not self._pending
+        if at_boundary and (known := self._shared.known_heads.of(data)) is not None:
+            self._take(known, data)
             return
+        if self._state is not State.CLOSING:
+            self._parse(data, at_boundary=at_boundary)
+
+    def _parse(self, data: bytes, *, at_boundary: bool) -> None:
+        """Have the parser read bytes; it calls back for each part of a request."""
         if self._state is State.BODY:
             self._received += len(data)
             if self._received > self._wire_limit():
@@ -118,6 +126,8 @@ class Connection(asyncio.Protocol):
         finally:
             self._parsing = False
         if self._pending:
+            if at_boundary and len(self._pending) == 1 and self._state is State.IDLE:
+                self._shared.known_heads.learn(data, self._pending[0])
             self.deliver()
         if self._state is State.HEAD and self._head_bytes > self._shared.limits.header_bytes:
             self._refuse(header_too_large(self._shared.limits))
@@ -140,6 +150,18 @@ class Connection(asyncio.Protocol):
                 self._parser = httptools.HttpRequestParser(self)
             else:
                 return
+
+    def _take(self, known: KnownHead, data: bytes) -> None:
+        """Take a whole request whose head was read before."""
+        shared = self._shared
+        exchange = Exchange(self, known.method, known.target, known.headers, data[known.end :])
+        exchange.request_id = known.request_id or shared.new_id()
+        self._since = shared.now
+        self._pending.append(exchange)
+        shared.metrics.in_flight += 1
+        if shared.watch.is_on:
+            exchange.timeline = shared.watch.begin()
+        shared.handle(exchange)
 
     def eof_received(self) -> bool:
         """Take the client's half-close: answers that are due are still given."""
@@ -306,6 +328,28 @@ class Connection(asyncio.Protocol):
             self._resume()
         if self._continue_due:
             self._say_continue()
+
+    def deliver_json(self, exchange: Exchange, body: bytes) -> None:
+        """Write an answer of status 200 in JSON; with fewer steps than `deliver` where it stands alone."""
+        shared = self._shared
+        if (
+            len(self._pending) == 1
+            and self._state is State.IDLE
+            and exchange.keep_alive
+            and not (exchange.old or self._paused or self._parsing or self._is_over())
+        ):
+            self._pending.clear()
+            metrics = shared.metrics
+            metrics.in_flight -= 1
+            ended = perf_counter()
+            metrics.answered(exchange.endpoint, 200, ended - exchange.started)
+            if exchange.timeline is not None:
+                shared.watch.finished(exchange, 200, len(body), ended)
+            self._since = shared.now
+            self._transport.write(shared.head.write_json(body, exchange.request_id))
+        else:
+            exchange.answer = Answer(200, body)
+            self.deliver()
 
     def _is_over(self) -> bool:
         shared = self._shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 from typing import Protocol
 
@@ -17,14 +18,20 @@ class Carrier(Protocol):
         """Write those answers that are due, in the order of their requests."""
         ...
 
+    def deliver_json(self, exchange: Exchange, body: bytes) -> None:
+        """Write an answer of status 200 in JSON, in the order of the requests."""
+        ...
+
 
 class Exchange:
     """A request with its answer, which may come later than that of the request after it."""
 
     __slots__ = (
         "answer",
+        "answer_id",
         "body",
         "carrier",
+        "deadline",
         "endpoint",
         "headers",
         "keep_alive",
@@ -37,24 +44,40 @@ class Exchange:
         "work",
     )
 
-    def __init__(self, carrier: Carrier) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        method: bytes = b"",
+        target: bytes = b"",
+        headers: dict[bytes, bytes] | None = None,
+        body: bytes = b"",
+    ) -> None:
         self.carrier = carrier
         self.started = perf_counter()
-        self.method = b""
-        self.target = b""
-        self.headers: dict[bytes, bytes] = {}
-        self.body = b""
+        self.method = method
+        self.target = target
+        self.headers = {} if headers is None else headers
+        self.body = body
         self.keep_alive = True
         self.old = False
         """Whether the client speaks HTTP/1.0."""
         self.request_id = ""
         self.endpoint = "other"
         self.answer: Answer | None = None
+        self.answer_id: str | None = None
+        """The caller's own ``id`` for the answer's body."""
         self.work: Work | None = None
         self.timeline: Timeline | None = None
+        self.deadline = math.inf
+        """When the caller no longer waits, on `perf_counter`'s clock."""
 
     def finish(self, answer: Answer) -> None:
         """Give the answer; it is written when those before it are."""
         self.answer = answer
         self.work = None  # it refers back to this exchange: only the collector could free the two
         self.carrier.deliver()
+
+    def finish_with(self, body: bytes) -> None:
+        """Give an answer of status 200 in JSON."""
+        self.work = None
+        self.carrier.deliver_json(self, body)

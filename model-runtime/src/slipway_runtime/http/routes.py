@@ -14,10 +14,11 @@ from slipway_runtime.dataplane import Outcome
 from slipway_runtime.errors import InvalidRequest, SlipwayRuntimeError, TooLarge, UnknownModel
 from slipway_runtime.http.answers import JSON, Answer, answer_to, failure, ok
 from slipway_runtime.http.exchange import Exchange
+from slipway_runtime.http.usual import UsualInfer
 from slipway_runtime.metrics import CONTENT_TYPE, Metrics
 from slipway_runtime.model import Model
 from slipway_runtime.protocol.answers import model_metadata, server_metadata
-from slipway_runtime.protocol.requests import RequestedOutput, decode_infer
+from slipway_runtime.protocol.requests import EXAMPLE, RequestedOutput, decode_infer, infer_of, json_of
 from slipway_runtime.protocol.tables import wants_table
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Router:
         self._model = model
         self._metrics = metrics
         self._max_body = max_body
+        self._usual = UsualInfer(model.packer, model.plane, model.writer)
         self.ready = False
         """Whether this pod wants requests; the server says so."""
         self._page: Page | None = None
@@ -142,7 +144,14 @@ class Router:
         model = self._model
         headers = exchange.headers
         body = self._body(exchange)
-        request = decode_infer(body, _json_length(headers))
+        json_length = _json_length(headers)
+        if json_length is None:
+            document = json_of(body, EXAMPLE)
+            if self._usual.take(exchange, document):
+                return
+            request = infer_of(document)
+        else:
+            request = decode_infer(body, json_length)
         model.writer.check(request.outputs)
         feeds, rows = model.aligner.align(request.inputs)
         done = _InferAnswer(self, exchange, request.id, request.outputs, binary=request.binary)

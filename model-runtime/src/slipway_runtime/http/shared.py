@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from slipway_runtime.http.answers import HeadWriter
 from slipway_runtime.http.exchange import Exchange
+from slipway_runtime.http.known import KnownHeads
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.observing.watching import Watch
@@ -29,6 +30,7 @@ class Shared:
         self.watch = Watch(metrics)
         self.limits = HttpLimits()
         self.connections: set[Connection] = set()
+        self.known_heads = KnownHeads()
         self.buffered = 0
         """Bytes of bodies that are still arriving."""
         self.now = perf_counter()

@@ -75,6 +75,15 @@ def decode_infer(body: bytes, json_length: int | None = None) -> InferRequest:
         raise InvalidRequest(f"Inference-Header-Content-Length is {json_length}, but the body has {len(body)} bytes")
     else:
         document, raw = json_of(body[:json_length], EXAMPLE), memoryview(body)[json_length:]
+    return infer_of(document, raw)
+
+
+def infer_of(document: dict[str, Any], raw: memoryview = _NOTHING) -> InferRequest:
+    """Read an infer request whose JSON is parsed; ``raw`` is what follows it.
+
+    Raises:
+        InvalidRequest: If anything in it is not as the protocol says.
+    """
     tensors = document.get("inputs")
     if type(tensors) is not list or not tensors:
         raise InvalidRequest(f'"inputs" must be a list of at least one tensor: {EXAMPLE}')

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import orjson
 
 from slipway_runtime.errors import CannotServe
 from slipway_runtime.protocol.datatypes import DATATYPES, Datatype
+from slipway_runtime.protocol.tensors import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class TensorSpec:
     def is_batched(self) -> bool:
         """Whether rows of several requests fit into one run."""
         return self.shape[:1] == (-1,)
+
+    def unpacked(self, packed: bytes) -> Array:
+        """Look at bytes that hold whole rows as an array."""
+        array: Array = np.frombuffer(packed, self.datatype.array).reshape(self.shape)
+        return array
 
 
 @dataclass(frozen=True, slots=True)
