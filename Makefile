@@ -118,6 +118,10 @@ test-cluster: $(SYNCED) ## Run the tests that need a real API server or cluster.
 e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
 	@PYTHONPATH=hack python3 -m tools ensure crane git svnserve >/dev/null
 	@$(ON_CLUSTER) -n 3 --dist loadfile tests/e2e
+.PHONY: test-gitops
+test-gitops: $(SYNCED) ## Have Argo CD itself compute health and actions over all test data (10 more minutes when cold).
+	@PYTHONPATH=hack python3 -m tools ensure argocd flux-apply redis-server helm kubectl git >/dev/null
+	@$(ON_CLUSTER) -n 2 --dist loadfile tests/gitops
 test: ## Run every check and test, on a real cluster that is started where there is none.
 	@hack/stages lint type unit verify cluster-up images install chart-check test-cluster e2e
 bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right prediction, split by step.

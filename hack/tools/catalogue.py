@@ -120,6 +120,14 @@ GO_TOOLS = {
             stamps={"main.version": "1.20.0"},
         ),
         GoTool(name="kind", version="0.33.0", programs={"kind": "sigs.k8s.io/kind"}),
+        GoTool(
+            name="argocd",
+            version="3.5.7",
+            programs={"argocd": "github.com/argoproj/argo-cd/v3/cmd"},
+            stamps={"github.com/argoproj/argo-cd/v3/common.version": "3.5.7"},
+            cold="about 8 minutes",
+        ),
+        GoTool(name="flux-apply", version="0.1.0", programs={"flux-apply": "."}, cold="about a minute"),
     )
 }
 
@@ -139,6 +147,7 @@ DEBIAN = {
     "mount": "mount",
     "nft": "nftables",
     "openssl": "openssl",
+    "redis-server": "redis-server",
     "runc": "runc",
     "socat": "socat",
     "ssh-keygen": "openssh-client",

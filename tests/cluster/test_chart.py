@@ -32,8 +32,8 @@ def rendered(mode: str) -> list[dict[str, Any]]:
     return [item for item in yaml.safe_load_all(text) if item]
 
 
-def one(items: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    (found,) = [item for item in items if item["kind"] == kind]
+def one(items: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
+    (found,) = [item for item in items if item["kind"] == kind and item["metadata"]["name"].endswith(name)]
     return found
 
 
@@ -48,7 +48,9 @@ def test_lint_schemas_scores_and_policies() -> None:
 def test_the_settings_are_read_as_they_are_meant(mode: str) -> None:
     values = yaml.safe_load(CI[mode].read_text(encoding="utf-8"))
 
-    settings = Settings.model_validate(yaml.safe_load(one(rendered(mode), "ConfigMap")["data"]["settings.yaml"]))
+    settings = Settings.model_validate(
+        yaml.safe_load(one(rendered(mode), "ConfigMap", "-settings")["data"]["settings.yaml"])
+    )
 
     assert settings.images.runtime == values["images"]["runtime"]
     assert settings.operator_namespace == "slipway-system"
@@ -62,6 +64,24 @@ def test_the_settings_are_read_as_they_are_meant(mode: str) -> None:
         assert settings.jobs.memory_limit == "8Gi"
     else:
         assert (settings.registry.secret_name, settings.index.url, settings.ca_bundle) == (None, None, None)
+
+
+def test_what_argo_cd_is_told_is_the_lua_as_it_lies_there() -> None:
+    data = one(rendered("cluster-wide"), "ConfigMap", "-argocd")["data"]
+
+    for health in sorted((CHART / "files" / "argocd" / "resource_customizations").glob("*/*/health.lua")):
+        kind = health.parent
+        key = f"{kind.parent.name}_{kind.name}"
+        actions = yaml.safe_load(data.pop(f"resource.customizations.actions.{key}"))
+        assert data.pop(f"resource.customizations.health.{key}") == health.read_text(encoding="utf-8")
+        # Helm's toYaml drops the newline at the end of a text.
+        assert f"{actions['discovery.lua']}\n" == (kind / "actions" / "discovery.lua").read_text(encoding="utf-8")
+        assert {each["name"]: each["action.lua"] for each in actions["definitions"]} == {
+            path.parent.name: path.read_text(encoding="utf-8") for path in kind.glob("actions/*/action.lua")
+        }
+    assert data == {}
+    quiet = [item for item in rendered("namespaced") if item["metadata"]["name"].endswith("-argocd")]
+    assert quiet == [], "argocd.customizations=false"
 
 
 def test_the_crds_are_those_of_the_api_and_stay() -> None:

@@ -49,7 +49,7 @@ def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
 def test_every_value_says_what_it_is() -> None:
     lines = (CHART / "values.yaml").read_text(encoding="utf-8").splitlines()
     undescribed = {"resources", "nodeSelector", "tolerations", "affinity", "priorityClassName", "podAnnotations"}
-    undescribed |= {"podLabels", "crds", "rbac", "admissionPolicies", "serviceAccount", "networkPolicy"}
+    undescribed |= {"podLabels", "crds", "rbac", "argocd", "admissionPolicies", "serviceAccount", "networkPolicy"}
     for number, line in enumerate(lines):
         name = line.split(":")[0]
         if name in VALUES and name not in undescribed:

@@ -1,0 +1,16 @@
+local os = require("os")
+
+-- The id makes one click one request: whoever sees the same state in the same second asks for the same.
+local id = "argocd-" .. (obj.metadata.resourceVersion or "0") .. "-" .. os.time()
+
+if obj.metadata.annotations == nil then
+  obj.metadata.annotations = {}
+end
+
+-- Named, so that the content that was looked at is meant and no later one.
+local content = "now"
+if obj.status ~= nil and obj.status.rollout ~= nil and obj.status.rollout.content ~= nil then
+  content = obj.status.rollout.content
+end
+obj.metadata.annotations["slipway.dev/abort"] = content .. "@" .. id .. " by an action of Argo CD"
+return obj

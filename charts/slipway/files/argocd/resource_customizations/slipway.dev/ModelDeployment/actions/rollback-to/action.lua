@@ -1,0 +1,15 @@
+local os = require("os")
+
+local revision = tonumber(actionParams["revision"])
+if revision == nil or revision < 1 then
+  error("revision must be the number of a log entry, such as 3: see `kubectl get controllerrevisions`", 0)
+end
+
+-- The id makes one click one request: whoever sees the same state in the same second asks for the same.
+local id = "argocd-" .. (obj.metadata.resourceVersion or "0") .. "-" .. os.time()
+
+if obj.metadata.annotations == nil then
+  obj.metadata.annotations = {}
+end
+obj.metadata.annotations["slipway.dev/rollback"] = revision .. "@" .. id .. " by an action of Argo CD"
+return obj
