@@ -1,0 +1,73 @@
+"""Servers on loopback for tests: any program that listens, and a registry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.git import free_port
+
+LOOPBACK = "127.0.0.1"
+_DEADLINE = 20.0
+
+
+def find_program(name: str) -> str | None:
+    """Path of a program on the PATH or among the project's own tools."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    cache = Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipway")
+    cached = sorted([*cache.glob(f"{name}-*/{name}"), *cache.glob(f"{name}-*/bin/{name}")])
+    return str(cached[-1]) if cached else None
+
+
+@contextmanager
+def serving(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
+    """Run a server while the block runs; returns once its port answers.
+
+    Raises:
+        RuntimeError: It does not start; the message ends with its last words.
+    """
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + _DEADLINE
+            while True:
+                try:
+                    socket.create_connection((LOOPBACK, port), 1).close()
+                    break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        words = (folder / "server.log").read_text()[-500:]
+                        raise RuntimeError(f"{command[0]} did not start: {words}") from None
+                    threading.Event().wait(0.02)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def registry(server: str, folder: Path) -> Iterator[str]:
+    """Run a registry of plain HTTP; gives ``127.0.0.1:port``.
+
+    Args:
+        server: The program docker-registry.
+        folder: For its configuration and content.
+    """
+    port = free_port(LOOPBACK)
+    config = folder / "config.yml"
+    config.write_text(
+        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}}}\n"
+        f'http: {{addr: "{LOOPBACK}:{port}", secret: tests}}\n'
+    )
+    with serving([server, "serve", str(config)], port, folder):
+        yield f"{LOOPBACK}:{port}"
