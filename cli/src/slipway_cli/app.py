@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import cyclopts
 
 LOOK = cyclopts.Group("Look", sort_key=1)
@@ -110,12 +108,19 @@ _COMMANDS: tuple[tuple[str, cyclopts.Group, str, tuple[str, ...]], ...] = (
     ),
 )
 
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("slipway-cli")
+
+
 app = cyclopts.App(
     name="kubectl slipway",
     help="See what answers, change it, take it back; and bring projects to production.",
     help_format="plaintext",
     help_epilogue="Each command has examples: kubectl slipway rollback --help. Exit codes: docs/cli.md.",
-    version=lambda: version("slipway-cli"),
+    version=_version,
 )
 for _path, _group, _help, _examples in _COMMANDS:
     app.command(

@@ -24,6 +24,9 @@ _STYLES = {
 }
 
 
+_WIDE = 4096
+
+
 def is_terminal() -> bool:
     """Whether a person looks at standard output."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -68,17 +71,18 @@ def data(value: Any, kind: str, *, compact: bool = False) -> None:
 def nodes(roots: Sequence[Node]) -> None:
     """Print trees: with lines and colours for a person, indented for a program."""
     if is_terminal():
-        console().print(*(rich_tree(root) for root in roots), sep="\n")
+        # Wider than any line: what does not fit is the terminal's to wrap, not ours to cut.
+        console(width=_WIDE).print(*(rich_tree(root) for root in roots), sep="\n")
         return
     for root in roots:
         say("\n".join(lines_of(root, ascii_only=not speaks_unicode())))
 
 
-def console() -> Console:
+def console(*, width: int | None = None) -> Console:
     """The terminal with colours, unless NO_COLOR says otherwise."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def rich_tree(root: Node) -> Tree:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -275,3 +280,56 @@ def test_a_cluster_without_slipway_says_so(slipway, api, make):
     assert ended.code == 4
     assert "the kind modeldeployments.slipway.dev is not installed" in ended.out
     assert "no operator is installed" in ended.out
+
+
+def in_terminal(slipway, *words: str, **variables: str) -> str:
+    """What a person's terminal would get."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "KUBECONFIG": str(slipway.kubeconfig), "TERM": "xterm-256color", **variables}
+    process = subprocess.Popen([sys.executable, "-m", "slipway_cli", *words], env=environment, stdout=theirs)
+    os.close(theirs)
+    said = b""
+    # Linux says with an error that the other end is closed.
+    with contextlib.suppress(OSError):
+        while chunk := os.read(ours, 1 << 16):
+            said += chunk
+    os.close(ours)
+    assert process.wait(timeout=20) == 0
+    return said.decode()
+
+
+def test_a_person_gets_a_tree_in_colours_unless_he_wants_none(slipway):
+    coloured = in_terminal(slipway, "get", "flight-delay")
+    assert "├──" in coloured
+    assert "\x1b[32m✔" in coloured
+
+    plain = in_terminal(slipway, "get", "flight-delay", NO_COLOR="1")
+    assert "├──" in plain
+    assert "\x1b[3" not in plain
+
+
+def test_a_terminal_without_unicode_gets_plain_signs(slipway):
+    assert "+ flight-delay" in slipway.process("get", "flight-delay", PYTHONUTF8="0", PYTHONIOENCODING="ascii").out
+
+
+def test_a_reader_that_leaves_is_no_error(slipway):
+    """`kubectl slipway history x | head -1`."""
+    process = slipway.start("get", "flight-delay")
+    process.stdout.close()
+
+    assert process.wait(timeout=30) == 0
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+def test_following_a_step_waits_for_its_containers(slipway, api, make):
+    core, batch = f"/api/v1/namespaces/{make.NAMESPACE}", f"/apis/batch/v1/namespaces/{make.NAMESPACE}"
+    labels = {"slipway.dev/owner": make.NAME, "slipway.dev/step": "train"}
+    api.put(f"{batch}/jobs", {"metadata": {"name": "train-1", "labels": labels}})
+    meta = {"name": "train-1-pod", "labels": {**labels, "batch.kubernetes.io/job-name": "train-1"}}
+    api.put(f"{core}/pods", {"metadata": meta, "spec": {"containers": [{"name": "run"}]}, "status": {}})
+    process = slipway.start("logs", "flight-delay", "train", "-f")
+    assert process.stdout.readline() == "==> run\n"
+    api.logs[f"{core}/pods/train-1-pod/log"] = "epoch 1\n"
+
+    assert process.communicate(timeout=30)[0] == "epoch 1\n"

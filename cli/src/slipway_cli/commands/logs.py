@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from slipway_cli.waiting import seconds
 from slipway_operator.domain import labels
 
 Step = Literal["runtime", "resolve", "build", "train", "export", "verify", "remove"]
+_STARTING_SECONDS = 1.0
 JOB_NAME = "batch.kubernetes.io/job-name"
 
 
@@ -108,12 +110,31 @@ def _print_containers(
         if only is None:
             screen.say(("\n" if number else "") + f"==> {name}")
         try:
-            for line in session.log(str(pod["metadata"]["name"]), name, follow=follow, options=options):
+            for line in _lines(session, str(pod["metadata"]["name"]), name, options, follow=follow):
                 screen.say(line)
         except ApiError as error:
             if error.status != 400:
                 raise
             screen.tell(f"{name}: {error.message}")
+
+
+def _lines(
+    session: Session, pod: str, container: str, options: Sequence[tuple[str, str]], *, follow: bool
+) -> Iterator[str]:
+    """A container's log; one that has not started yet is waited for, if its log is to be followed."""
+    while True:
+        try:
+            yield from session.log(pod, container, follow=follow, options=options)
+        except ApiError as error:
+            if error.status != 400 or not follow or _has_ended(session, pod):
+                raise
+            time.sleep(_STARTING_SECONDS)
+        else:
+            return
+
+
+def _has_ended(session: Session, pod: str) -> bool:
+    return (session.get(session.path(PODS, pod)).get("status") or {}).get("phase") in {"Succeeded", "Failed"}
 
 
 def _print_all(
@@ -122,13 +143,13 @@ def _print_all(
     names = [str(pod["metadata"]["name"]) for pod in pods]
     if not follow or len(names) == 1:
         for name in names:
-            for line in session.log(name, container, follow=follow, options=options):
+            for line in _lines(session, name, container, options, follow=follow):
                 screen.say(f"{_prefix(name, names)}{line}")
         return
     threads = [
         threading.Thread(
             target=_copy,
-            args=(session.log(name, container, follow=True, options=options), _prefix(name, names)),
+            args=(_lines(session, name, container, options, follow=True), _prefix(name, names)),
             daemon=True,
         )
         for name in names
@@ -144,5 +165,9 @@ def _prefix(name: str, names: Sequence[str]) -> str:
 
 
 def _copy(lines: Iterator[str], prefix: str) -> None:
-    for line in lines:
-        screen.say(f"{prefix}{line}")
+    try:
+        for line in lines:
+            screen.say(f"{prefix}{line}")
+    except Problem as problem:
+        # One pod that goes away must not end the others' logs.
+        screen.tell(f"{prefix}{problem.message}")

@@ -120,7 +120,9 @@ def _tree(session: Session, name: str, *, watch: bool, wide: bool) -> None:
 def _live(bell: Bell, node: Callable[[], Node], look: Callable[[], Node]) -> None:
     from rich.live import Live
 
-    with Live(screen.rich_tree(node()), console=screen.console(), auto_refresh=False) as live:
+    # Not redirected: rich's stand-in for standard output does not know its encoding, and so no marks.
+    first, console = screen.rich_tree(node()), screen.console()
+    with Live(first, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         quiet = 0.0
         while True:
             changed = bell.wait(_REFRESH_SECONDS)

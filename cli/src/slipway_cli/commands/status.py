@@ -59,7 +59,7 @@ def status(
         facts = {"name": name, "code": int(code), "sentence": found.sentence, **(world.resource.get("status") or {})}
         screen.data(facts, output)
     else:
-        screen.nodes([tree(overview(world, datetime.now(UTC)), wide=True)])
+        screen.nodes([tree(overview(world, datetime.now(UTC)))])
         for condition in (world.resource.get("status") or {}).get("conditions") or ():
             words = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
             screen.say(f"{condition['type']}={condition['status']} {words}")
