@@ -85,11 +85,6 @@ class Work:
         """Nobody waits for the answer any more; it will not run if it has not yet."""
         self.done = self.sink = None
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether somebody still waits for the answer."""
-        return self.sink is not None or self.done is not None
-
 
 class PackedWork(Work):
     """A request whose rows are bytes already, laid out as the model's only input: it gets no array of its own.
@@ -109,6 +104,16 @@ class PackedWork(Work):
         self.caller = caller
         self.timeline = None
         self.deadline = deadline
+
+
+class Batch:
+    """Works that will run together."""
+
+    __slots__ = ("rows", "works")
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+        self.rows = 0
 
 
 class Sink(Protocol):
@@ -236,35 +241,31 @@ class DataPlane:
     def _flush(self) -> None:
         turn, self._turn = self._turn, []
         left = self._limits.loop_seconds
-        for batch, rows in self._batches(turn):
-            left -= self._cost_fixed + rows * self._cost_row
+        for batch in self._batches(turn):
+            left -= self._cost_fixed + batch.rows * self._cost_row
             if left < 0:
-                self._waiting.extend(batch)
+                self._waiting.extend(batch.works)
             else:
-                self._queued_rows -= rows
-                self._settle(self._compute(batch))
+                self._queued_rows -= batch.rows
+                self._settle(self._compute(batch.works))
         self._feed_worker()
 
-    def _batches(self, works: Iterable[Work]) -> list[tuple[list[Work], int]]:
+    def _batches(self, works: Iterable[Work]) -> list[Batch]:
         """Group by shape, in order of arrival, each group capped by rows; drop what is of no use any more."""
         now = perf_counter()
-        batches: list[tuple[list[Work], int]] = []
-        places: dict[object, int] = {}
+        batches: list[Batch] = []
+        last: dict[object, Batch] = {}
         for work in works:
-            rows = work.rows
-            if not work.is_wanted or work.deadline < now:
-                self._queued_rows -= rows
+            if (work.sink is None and work.done is None) or work.deadline < now:
+                self._queued_rows -= work.rows
                 self._give(work, TooLate("the deadline passed before the model could run"))
                 continue
-            place = places.get(work.key)
-            if place is not None:
-                batch, together = batches[place]
-                if together + rows <= self._batch_rows:
-                    batch.append(work)
-                    batches[place] = (batch, together + rows)
-                    continue
-            places[work.key] = len(batches)
-            batches.append(([work], rows))
+            batch = last.get(work.key)
+            if batch is None or batch.rows + work.rows > self._batch_rows:
+                batch = last[work.key] = Batch()
+                batches.append(batch)
+            batch.works.append(work)
+            batch.rows += work.rows
         return batches
 
     def _feed_worker(self) -> None:
@@ -274,15 +275,15 @@ class DataPlane:
         if not batches:
             self._waiting.clear()
             return
-        batch, rows = batches[0]
-        self._waiting = deque(work for other, _ in batches[1:] for work in other)
-        self._queued_rows -= rows
+        batch = batches[0]
+        self._waiting = deque(work for other in batches[1:] for work in other.works)
+        self._queued_rows -= batch.rows
         if self._worker is None:
             self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slipway-engine")
         self._busy = True
         loop = asyncio.get_running_loop()
         # Straight back to the loop: a future of asyncio's own would cost two more turns.
-        self._worker.submit(self._compute_apart, loop, batch)
+        self._worker.submit(self._compute_apart, loop, batch.works)
 
     def _compute_apart(self, loop: asyncio.AbstractEventLoop, batch: list[Work]) -> None:
         """Compute in the worker thread."""

@@ -86,10 +86,10 @@ class Histogram:
             self._counts += np.bincount(found, minlength=len(self._counts))
             self._total += float(values.sum())
 
-    @property
-    def is_full(self) -> bool:
-        """Whether so much is kept that counting it should not wait for the next tick."""
-        return len(self._kept) >= _KEPT
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Take many values."""
+        self._kept += values
+        self.settle()
 
     def numbers(self) -> list[float]:
         """Give counts and sum."""
@@ -104,6 +104,7 @@ class Metrics:
         self._labels = labelled(model=model, content=content)
         self._requests: dict[tuple[str, int], int] = {}
         self._latency: dict[str, Histogram] = {}
+        self._answered: dict[tuple[str, int], list[float]] = {}
         self._steps: dict[str, Histogram] = {}
         self._batch_rows = Histogram(_ROWS)
         self._run_seconds = Histogram(_SECONDS)
@@ -123,14 +124,21 @@ class Metrics:
 
     def answered(self, endpoint: str, code: int, seconds: float) -> None:
         """Count one answered request."""
-        key = (endpoint, code)
-        self._requests[key] = self._requests.get(key, 0) + 1
-        histogram = self._latency.get(endpoint)
-        if histogram is None:
-            histogram = self._latency[endpoint] = Histogram(_SECONDS)
-        histogram.observe(seconds)
-        if histogram.is_full:
-            histogram.settle()
+        kept = self._answered.get((endpoint, code))
+        if kept is None:
+            kept = self._answered[endpoint, code] = []
+        kept.append(seconds)
+        if len(kept) >= _KEPT:
+            self._count_answered()
+
+    def _count_answered(self) -> None:
+        for (endpoint, code), kept in self._answered.items():
+            self._requests[endpoint, code] = self._requests.get((endpoint, code), 0) + len(kept)
+            histogram = self._latency.get(endpoint)
+            if histogram is None:
+                histogram = self._latency[endpoint] = Histogram(_SECONDS)
+            histogram.observe_all(kept)
+            kept.clear()
 
     def took(self, step: str, seconds: float) -> None:
         """Count the time of one step of a request."""
@@ -158,6 +166,7 @@ class Metrics:
 
     def tick(self) -> None:
         """Count what is kept; call it twice a second."""
+        self._count_answered()
         for histogram in self._histograms():
             histogram.settle()
         if self._values is not None:
@@ -168,6 +177,7 @@ class Metrics:
 
     def state(self) -> State:
         """Give all numbers of this process."""
+        self._count_answered()
         if self._values is not None:
             self._values.tick()
         state: State = {
