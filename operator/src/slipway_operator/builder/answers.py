@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slipway_operator.domain.requests import TERMINATION_MESSAGE_LIMIT, Failed, Message, Trained
+from slipway_operator.domain.requests import TERMINATION_MESSAGE_LIMIT, Failed, Message, Trained, Verified
 
 _CUT = "…"
 
@@ -16,6 +16,9 @@ def text_of(answer: Message) -> bytes:
         over = len(text) - TERMINATION_MESSAGE_LIMIT + 1
         if isinstance(answer, Failed):
             answer = answer.model_copy(update={"message": _shortened(answer.message, over)})
+        elif isinstance(answer, Verified) and answer.schema_difference:
+            shorter = _shortened(answer.schema_difference, over)
+            answer = answer.model_copy(update={"schema_difference": shorter})
         elif isinstance(answer, Trained) and answer.metrics:
             answer = answer.model_copy(update={"metrics": dict(list(answer.metrics.items())[:-1])})
         else:

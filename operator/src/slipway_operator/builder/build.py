@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -199,7 +201,8 @@ def push(request: BuildRequest, place: Workplace) -> Built:
         environment = handover.environment or _push_environment(request, place, stack, handover)
         with step("pushing the project's image"):
             name = short(environment.rpartition("@")[2], project.sha256)
-            image = stack.project(environment, project, f"{repository}:project-{name}")
+            with _still_there(environment, registry, reused=handover.environment is not None):
+                image = stack.project(environment, project, f"{repository}:project-{name}")
             export = stack.export(f"{repository}@{image}", tools.result(), f"{repository}:export-{name}")
         return Built(
             commit=handover.commit,
@@ -210,6 +213,22 @@ def push(request: BuildRequest, place: Workplace) -> Built:
             export_image=export,
             reused=handover.environment is not None,
         )
+
+
+@contextmanager
+def _still_there(environment: str, registry: RegistryClient, *, reused: bool) -> Iterator[None]:
+    """Notice an environment that was found and then cleaned up, as its last user went: it is made again."""
+    gone = StepFailed(
+        "EnvironmentMissing", "the environment was removed from the registry during the build: build again", retry=True
+    )
+    try:
+        yield
+    except StepFailed as failed:
+        if reused and failed.reason == RegistryReason.NOT_FOUND and not registry.exists(environment):
+            raise gone from None
+        raise
+    if reused and not registry.exists(environment):
+        raise gone
 
 
 def _push_environment(request: BuildRequest, place: Workplace, stack: Stack, handover: Handover) -> str:

@@ -20,6 +20,8 @@ class RegistryReason(StrEnum):
     """No such repository, tag, digest or blob."""
     NOT_TRUSTED = "RegistryNotTrusted"
     """Its certificate is signed by nobody we trust, or it speaks plain HTTP where TLS is expected."""
+    UNSUPPORTED = "RegistryUnsupported"
+    """It does not offer what was asked, such as deleting."""
     REFUSED = "RegistryRefused"
     """It understood and said no (quota, size, format)."""
 

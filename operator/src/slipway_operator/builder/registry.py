@@ -26,6 +26,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _RACE = re.compile(r"DIGEST_INVALID|MANIFEST_BLOB_UNKNOWN|BLOB_UPLOAD_UNKNOWN")
 """What a registry says of a blob that another push is just linking into the same repository: the
 CNCF distribution's filesystem driver writes links in place, so that a reader may see half of one."""
+_DAMAGED = re.compile(r"mismatched|error verifying|does not match requested")
+"""Its bytes are not those that its digest names."""
 _RACE_WAITS = (0.2, 1.0, 3.0)
 """Seconds before the same call again; whoever was faster has finished by then."""
 
@@ -59,6 +61,11 @@ _REASONS: tuple[tuple[re.Pattern[str], RegistryReason, str], ...] = (
         re.compile(r"MANIFEST_UNKNOWN|NAME_UNKNOWN|BLOB_UNKNOWN|NOT_FOUND|\b404\b"),
         RegistryReason.NOT_FOUND,
         "check the name and the digest, or push it again",
+    ),
+    (
+        re.compile(r"UNSUPPORTED|\b405\b|\b501\b"),
+        RegistryReason.UNSUPPORTED,
+        "allow it in the registry's own settings",
     ),
 )
 
@@ -174,7 +181,33 @@ class RegistryClient:
         """Give what a reference names one more tag in its own repository."""
         self._run(["tag", reference, tag], reference)
 
+    def lacks(self, reference: str) -> str | None:
+        """What an image or artifact lacks, in words; None: its manifest, config and layers are all there.
+
+        Layers are asked for (HEAD) and not downloaded.
+        """
+        done = self._call(["validate", "--remote", reference, "--fast"], reference)
+        return None if done.returncode == 0 else faults_in(reference, _said(done))
+
+    def delete(self, reference: str) -> bool:
+        """Delete a manifest by its digest; False: it was not there."""
+        try:
+            self._run(["delete", reference], reference)
+        except StepFailed as failed:
+            if failed.reason == RegistryReason.NOT_FOUND:
+                return False
+            raise
+        return True
+
     def _run(self, arguments: Sequence[str], about: str, *, stdout: int = subprocess.PIPE) -> bytes:
+        done = self._call(arguments, about, stdout=stdout)
+        if done.returncode != 0:
+            raise failure(about, _said(done))
+        return done.stdout or b""
+
+    def _call(
+        self, arguments: Sequence[str], about: str, *, stdout: int = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[bytes]:
         command = [self.program, *arguments, *(["--insecure"] if self.insecure else [])]
         environment = dict(os.environ)
         if self.docker_config is not None:
@@ -194,13 +227,36 @@ class RegistryClient:
                 raise StepFailed(
                     RegistryReason.UNAVAILABLE, f"{about}: no answer within {self.timeout:.0f} s", retry=True
                 ) from None
-            said = done.stderr.decode(errors="replace")
-            if done.returncode == 0 or wait is None or not _RACE.search(said):
+            if done.returncode == 0 or wait is None or not _RACE.search(_said(done)):
                 break
             time.sleep(wait)
-        if done.returncode != 0:
-            raise failure(about, said)
-        return done.stdout or b""
+        return done
+
+
+def faults_in(reference: str, said: str) -> str:
+    """What is missing, by what ``crane validate`` said of an image.
+
+    Raises:
+        StepFailed: The registry did not answer one of the questions, so that nothing is known.
+    """
+    text = said[said.find("Error: ") :].removeprefix("Error: ")
+    layers, found = 0, []
+    for line in filter(None, (part.strip() for part in text.splitlines())):
+        if line.endswith("layer does not exist"):
+            layers += 1
+            continue
+        failed = failure(reference, line)
+        damaged = failed.reason == RegistryReason.REFUSED and _DAMAGED.search(line)
+        if failed.reason != RegistryReason.NOT_FOUND and not damaged:
+            raise failed
+        if line.startswith("failed to read image"):
+            return "all of it"
+        found.append("its config" if line.startswith("validating config") else "a part of it")
+    if layers:
+        found.insert(0, f"{layers} of its layers" if layers > 1 else "one of its layers")
+    if not found:
+        raise failure(reference, said)
+    return ", ".join(dict.fromkeys(found))
 
 
 def failure(about: str, said: str) -> StepFailed:
@@ -217,6 +273,10 @@ def failure(about: str, said: str) -> StepFailed:
         if pattern.search(last):
             return StepFailed(reason, f"{about}: {cause}; {advice}", retry=reason is RegistryReason.UNAVAILABLE)
     return StepFailed(RegistryReason.REFUSED, f"{about}: {cause or 'crane failed without a word'}")
+
+
+def _said(done: subprocess.CompletedProcess[bytes]) -> str:
+    return done.stderr.decode(errors="replace")
 
 
 def _csv(value: str) -> str:

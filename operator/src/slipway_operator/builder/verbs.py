@@ -11,8 +11,18 @@ from pydantic import ValidationError
 from slipway_operator.builder import build, export, training
 from slipway_operator.builder.errors import StepFailed
 from slipway_operator.builder.pull import pull_model
+from slipway_operator.builder.remove import remove
+from slipway_operator.builder.verify import verify
 from slipway_operator.builder.workplace import Workplace
-from slipway_operator.domain.requests import BuildRequest, ExportRequest, Message, ResolveRequest, TrainRequest
+from slipway_operator.domain.requests import (
+    BuildRequest,
+    ExportRequest,
+    Message,
+    RemoveRequest,
+    ResolveRequest,
+    TrainRequest,
+    VerifyRequest,
+)
 
 M = TypeVar("M", bound=Message)
 
@@ -22,6 +32,8 @@ USAGE = """Usage: slipway-builder VERB
   fetch, run, push               the three containers of a build
   push-trained, fetch-trained    a trained model, to and from the registry
   push-model                     the exported model as image and artifact
+  verify                         ask whether all of a content is in the registry, and its schema fits
+  remove                         delete what nothing needs any more from the registry
   pull-model IMAGE FOLDER [--insecure]
                                  unpack a model image, where nodes cannot mount one
   probe                          end at once, without an error
@@ -66,4 +78,6 @@ _VERBS: dict[str, Callable[[Workplace], Message | None]] = {
     "push-trained": lambda place: training.push_trained(_request(TrainRequest, place), place),
     "fetch-trained": lambda place: training.fetch_trained(_request(ExportRequest, place), place),
     "push-model": lambda place: export.push_model(_request(ExportRequest, place), place),
+    "verify": lambda place: verify(_request(VerifyRequest, place), place),
+    "remove": lambda place: remove(_request(RemoveRequest, place), place),
 }

@@ -35,6 +35,8 @@ PAUSED: Final = "slipway.dev/paused"
 """Annotation: while it is ``true`` nothing goes further; a state, not a request."""
 APPLIED: Final = "slipway.dev/applied"
 """Annotation: hash of what was applied last, so that a field that the plan drops is noticed."""
+ENTRIES: Final = "slipway.dev/entries"
+"""Annotation of a Job that removes: short digests of the log entries that go once it has succeeded."""
 
 
 def owned(name: str) -> dict[str, str]:

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from slipway_operator.domain.contents import Content
+
 TERMINATION_MESSAGE_LIMIT = 1024
 """Bytes of an answer; the kubelet keeps 4096 a container, 12 KiB a pod."""
 
@@ -46,6 +48,9 @@ class Message(BaseModel):
     """Base of everything on this wire: frozen, camelCase outside, no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class GitSource(Message):
@@ -157,6 +162,39 @@ class ExportRequest(Message):
     timeout_seconds: int = 900
 
 
+class LiveModel(Message):
+    """The model that callers talk to now: where its signature can be read."""
+
+    prefix: str
+    """Of the registry that holds it."""
+    model_image: str
+    signature: str
+
+
+class VerifyRequest(Message):
+    """Ask the registry whether all of a content is there, and whether callers of the live one could go on with it."""
+
+    namespace: str
+    name: str
+    registry: Registry
+    """The one that the content was pushed to."""
+    content: Content
+    live: LiveModel | None = None
+    """None: nothing is live, or the content itself is."""
+
+
+class RemoveRequest(Message):
+    """Delete manifests that nothing needs any more, by digest."""
+
+    namespace: str
+    name: str
+    registry: Registry
+    digests: tuple[Digest, ...] = ()
+    """In ``<prefix>/<namespace>/<name>``."""
+    environments: tuple[Digest, ...] = ()
+    """In ``<prefix>/environments``, which all share: only those that no deployment uses."""
+
+
 class Failed(Message):
     """Why a container ended without a result. ``message`` says what to change."""
 
@@ -227,3 +265,30 @@ class Exported(Message):
     rows: int
     max_absolute_difference: float
     label_flips: int
+
+
+class Verified(Message):
+    """Answer to `VerifyRequest`."""
+
+    ok: Literal[True] = True
+    asked: int
+    """Images and artifacts that the registry was asked for."""
+    missing: tuple[str, ...] = ()
+    """What is not there, or not all of it, in words; empty: everything is there."""
+    unasked: tuple[str, ...] = ()
+    """What is in another registry that does not answer us: nothing is known of it."""
+    schema_fits: bool | None = None
+    """Whether what callers send now would be taken and answered; None: a signature cannot be read."""
+    schema_difference: str = ""
+    """Why it does not fit, or why that cannot be known."""
+
+
+class Removed(Message):
+    """Answer to `RemoveRequest`."""
+
+    ok: Literal[True] = True
+    removed: int
+    gone: int
+    """Those that were not there (any more)."""
+    refused: str = ""
+    """Why the registry deletes nothing at all; empty: it does."""

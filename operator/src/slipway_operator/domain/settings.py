@@ -74,6 +74,20 @@ class JobSettings(_Settings):
     """Waits before a Job that failed for a passing reason runs again; the last one repeats."""
 
 
+class RollbackSettings(_Settings):
+    """How sure it is kept that a rollback would work."""
+
+    verify_every_seconds: int = Field(default=6 * 3600, ge=60)
+    """Time after which the registry is asked again whether the content to go back to is there."""
+
+
+class CleanUpSettings(_Settings):
+    """What goes when nothing needs it any more."""
+
+    registry: bool = True
+    """False: nothing is ever deleted from the registry; log entries go all the same."""
+
+
 class Settings(_Settings):
     """The whole file."""
 
@@ -87,6 +101,8 @@ class Settings(_Settings):
     """PEM text that Jobs trust beside nothing else; None: what the builder image ships."""
     package_lists: tuple[PublishedList, ...] = ()
     jobs: JobSettings = JobSettings()
+    rollback: RollbackSettings = RollbackSettings()
+    clean_up: CleanUpSettings = CleanUpSettings()
     model_delivery: Literal["Auto", "ImageVolume", "InitContainer"] = "Auto"
     """Auto probes every node, and falls back to an init container where one cannot mount images."""
     namespaces: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -25,9 +25,15 @@ from slipway_operator.plan.outcomes import (
     Succeeded,
     read_job,
 )
-from slipway_operator.plan.troubles import PATIENCE, trouble_of
+from slipway_operator.plan.troubles import PATIENCE, is_finished, trouble_of
 
 State = Literal["Pending", "Running", "Waiting", "Succeeded", "Failed", "Skipped"]
+MAKING = frozenset({"build", "train", "export"})
+"""Steps that push to the registry."""
+REMOVE = "remove"
+"""The step that deletes from it."""
+LOOK_AGAIN = 60.0
+"""Seconds at most until a question that failed for a passing reason is asked again."""
 STARTING = 3.0
 """Seconds after which a Job that has just started is looked at again, as a safety net for a lost event."""
 
@@ -48,6 +54,23 @@ class StepResult:
     create: Manifest | None = None
     """A Job to create now."""
     requeue_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is known of something that is asked again and again."""
+
+    answer: Message | None = None
+    """The newest that was given."""
+    at: str | None = None
+    """When it was given."""
+    job: str | None = None
+    """The newest Job."""
+    create: Manifest | None = None
+    trouble: Trouble | None = None
+    requeue_after: float | None = None
+    delete: tuple[Manifest, ...] = ()
+    """Jobs whose answers are history."""
 
 
 def jobs_of(seen: Observed, *, step: str, key: str | None = None) -> list[Manifest]:
@@ -90,7 +113,64 @@ def run_step(seen: Observed, spec: JobSpec, kind: StepKind) -> StepResult:
     return _result(seen, spec, outcome, name=name, job=job)
 
 
+def ask_again(seen: Observed, spec: JobSpec, kind: StepKind, *, wait_after: Callable[[Message | None], float]) -> Asked:
+    """What is known by the Jobs of one key, and the next one when it is due: its attempts are ticks.
+
+    Args:
+        seen: What was observed.
+        spec: The question.
+        kind: Its kind.
+        wait_after: Seconds from an answer to the next look; after None: from a failure that stays.
+    """
+    looks = jobs_of(seen, step=spec.step, key=spec.key)
+    outcomes = [(j, read_job(j, kind, pods=seen.pods, events=seen.events, now=seen.now)) for j in looks]
+    good = next(((j, o) for j, o in reversed(outcomes) if isinstance(o, Succeeded)), None)
+    newest = outcomes[-1][1] if outcomes else None
+    trouble: Trouble | None = None
+    due: float | None = 0.0
+    match newest:
+        case Succeeded(answer=answer, finished_at=finished):
+            due = _left(seen, finished, wait_after(answer))
+        case Broken(reason=reason, message=message, retry=passing, finished_at=finished):
+            trouble = Trouble(reason=reason, message=message, stalled=not passing)
+            retried = (outcomes[-1][0]["metadata"].get("annotations") or {}).get(labels.TRY) != spec.token
+            wait = min(wait_after(None), LOOK_AGAIN) if passing else wait_after(None)
+            due = 0.0 if retried else _left(seen, finished, wait)
+        case Held(waits=waits):
+            trouble, due = trouble_of(waits, seen.now), None
+        case Running():
+            due = None
+    create = (
+        job_for(seen, spec, next_attempt(seen, step=spec.step, key=spec.key)) if due is not None and due <= 0 else None
+    )
+    keep = {j["metadata"]["name"] for j in (*looks[-1:], *((good[0],) if good is not None else ()))}
+    return Asked(
+        answer=good[1].answer if good is not None else None,
+        at=good[1].finished_at if good is not None else None,
+        job=create["metadata"]["name"] if create is not None else looks[-1]["metadata"]["name"],
+        create=create,
+        trouble=trouble,
+        requeue_after=2.0 if create is not None else due,
+        delete=tuple(j for j in looks if j["metadata"]["name"] not in keep),
+    )
+
+
+def _left(seen: Observed, finished: str | None, wait: float) -> float:
+    if finished is None:
+        return 0.0
+    return (parse_time(finished) + timedelta(seconds=wait) - seen.now).total_seconds()
+
+
 def _start(seen: Observed, spec: JobSpec, *, name: str, message: str) -> StepResult:
+    if spec.step in MAKING and is_removing(seen):
+        # What is made may have the digest of what is being deleted.
+        return StepResult(
+            name=name,
+            state="Waiting",
+            key=spec.key,
+            message="waits until the registry has removed what nothing needs any more",
+            requeue_after=STARTING,
+        )
     job = job_for(seen, spec, next_attempt(seen, step=spec.step, key=spec.key))
     return StepResult(
         name=name,
@@ -185,7 +265,8 @@ def obsolete_jobs(seen: Observed, *, wanted: dict[str, str | None], chain: str |
     """Jobs that are not needed any more.
 
     Kept: the newest attempt of each wanted key, what runs for the wanted chain, and
-    the newest finished Job of each step beside that, for its logs.
+    the newest finished Job of each step beside that, for its logs. Jobs of steps that are
+    not named in ``wanted`` are none of its business: `proof` and `cleanup` see to their own.
 
     Args:
         seen: What was observed.
@@ -199,16 +280,16 @@ def obsolete_jobs(seen: Observed, *, wanted: dict[str, str | None], chain: str |
         current = [j for j in mine if key is not None and j["metadata"]["labels"].get(labels.KEY) == key]
         gone.extend(current[:-1])
         others = [j for j in mine if j not in current]
-        finished = sorted((j for j in others if _has_ended(j)), key=lambda j: str(j["metadata"]["creationTimestamp"]))
+        finished = sorted((j for j in others if is_finished(j)), key=lambda j: str(j["metadata"]["creationTimestamp"]))
         gone.extend(finished[:-1])
         for job in others:
-            if _has_ended(job) or chain is None:
+            if is_finished(job) or chain is None:
                 continue
             if key is not None or job["metadata"]["labels"].get(labels.CHAIN) != chain:
                 gone.append(job)
     return gone
 
 
-def _has_ended(job: Manifest) -> bool:
-    conditions = (job.get("status") or {}).get("conditions") or ()
-    return any(c["type"] in {"Complete", "Failed"} and c["status"] == "True" for c in conditions)
+def is_removing(seen: Observed) -> bool:
+    """Whether a Job may be deleting from the registry at this moment, also one that is on its way out."""
+    return any(j["metadata"]["labels"].get(labels.STEP) == REMOVE and not is_finished(j) for j in seen.jobs)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from slipway_operator.api import parse_duration
 from slipway_operator.domain import labels
 from slipway_operator.domain.contents import Content
-from slipway_operator.domain.durations import parse_time
 from slipway_operator.domain.requests import Built, Exported, Message, Resolved, Trained
 from slipway_operator.domain.revisions import LoggedEntry, StepRecord
-from slipway_operator.plan.attempts import StepResult, jobs_of, run_step
-from slipway_operator.plan.jobs import JobSpec, job_for
+from slipway_operator.plan.attempts import StepResult, ask_again, jobs_of, run_step
+from slipway_operator.plan.jobs import JobSpec
 from slipway_operator.plan.observed import Manifest, Observed, Trouble
-from slipway_operator.plan.outcomes import Broken, Held, Running, StepKind, Succeeded, read_job
+from slipway_operator.plan.outcomes import StepKind, Succeeded, read_job
 from slipway_operator.plan.steps import (
     BUILD,
     EXPORT,
@@ -28,11 +26,7 @@ from slipway_operator.plan.steps import (
     resolve_spec,
     train_spec,
 )
-from slipway_operator.plan.troubles import trouble_of
 from slipway_operator.plan.wishes import follow_seconds_text
-
-FIRST_LOOK_AGAIN = 60.0
-"""Seconds at most until a look at the source that failed for a passing reason is tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,51 +144,17 @@ def pinned_commit(seen: Observed, key: str, entries: Sequence[LoggedEntry], sour
 def look_at_source(way: Way) -> Look:
     """For a followed source: the newest commit that is known, and the next look when it is due."""
     interval = float(parse_duration(follow_seconds_text(way.spec) or "5m"))
-    job_spec = resolve_spec(way)
-    looks = jobs_of(way.seen, step="resolve", key=job_spec.key)
-    outcomes = [(j, read_job(j, RESOLVE, pods=way.seen.pods, events=way.seen.events, now=way.seen.now)) for j in looks]
-    good = next(((j, o) for j, o in reversed(outcomes) if isinstance(o, Succeeded)), None)
-    answer = good[1].answer if good is not None and isinstance(good[1], Succeeded) else None
-    commit = answer.commit if isinstance(answer, Resolved) else None
-    at = good[1].finished_at if good is not None and isinstance(good[1], Succeeded) else None
-    keep = [good[0]["metadata"]["name"] if good is not None else "", looks[-1]["metadata"]["name"] if looks else ""]
-    old = tuple(j for j in looks if j["metadata"]["name"] not in keep)
-    stray = tuple(j for j in jobs_of(way.seen, step="resolve") if j not in looks)
-
-    newest = outcomes[-1][1] if outcomes else None
-    trouble: Trouble | None = None
-    due: float | None = 0.0
-    if isinstance(newest, Succeeded):
-        due = _left(way.seen, newest.finished_at, interval)
-    elif isinstance(newest, Broken):
-        trouble = Trouble(reason=newest.reason, message=newest.message, stalled=not newest.retry)
-        retried = (outcomes[-1][0]["metadata"].get("annotations") or {}).get(labels.TRY) != job_spec.token
-        wait = min(interval, FIRST_LOOK_AGAIN) if newest.retry else interval
-        due = 0.0 if retried else _left(way.seen, newest.finished_at, wait)
-    elif isinstance(newest, Held):
-        trouble, due = trouble_of(newest.waits, way.seen.now), None
-    elif isinstance(newest, Running):
-        due = None
-    create = _next_look(way, job_spec, looks) if due is not None and due <= 0 else None
+    spec = resolve_spec(way)
+    asked = ask_again(way.seen, spec, RESOLVE, wait_after=lambda _answer: interval)
+    stray = tuple(j for j in jobs_of(way.seen, step=spec.step) if j["metadata"]["labels"].get(labels.KEY) != spec.key)
     return Look(
-        commit=commit,
-        at=at,
-        create=create,
-        trouble=trouble,
-        requeue_after=2.0 if create is not None else due,
-        delete=(*old, *stray),
+        commit=asked.answer.commit if isinstance(asked.answer, Resolved) else None,
+        at=asked.at,
+        create=asked.create,
+        trouble=asked.trouble,
+        requeue_after=asked.requeue_after,
+        delete=(*asked.delete, *stray),
     )
-
-
-def _next_look(way: Way, spec: JobSpec, looks: Sequence[Manifest]) -> Manifest:
-    numbers = [int(str(j["metadata"]["name"]).rpartition("-")[2]) for j in looks]
-    return job_for(way.seen, spec, max(numbers, default=0) + 1)
-
-
-def _left(seen: Observed, finished: str | None, wait: float) -> float:
-    if finished is None:
-        return 0.0
-    return (parse_time(finished) + timedelta(seconds=wait) - seen.now).total_seconds()
 
 
 def _step(way: Way, spec: JobSpec, entries: Sequence[LoggedEntry], kind: StepKind) -> StepResult:

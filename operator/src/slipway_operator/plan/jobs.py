@@ -48,6 +48,7 @@ class JobSpec:
     containers: tuple[Container, ...]
     deadline_seconds: int
     secrets: Mapping[str, str | None] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 def job_name(owner: str, step: str, key: str, attempt: int) -> str:
@@ -68,7 +69,7 @@ def job_for(seen: Observed, spec: JobSpec, attempt: int) -> Manifest:
     """The Job of one attempt at a step."""
     more = {"step": spec.step, "key": spec.key, "chain": spec.chain, "source": spec.source}
     meta = metadata_for(seen, job_name(seen.key.name, spec.step, spec.key, attempt), **more)
-    meta["annotations"] = {labels.TRY: spec.token}
+    meta["annotations"] = {**spec.annotations, labels.TRY: spec.token}
     chain = [_container(seen.settings, spec, c) for c in spec.containers]
     limit = seen.settings.jobs.work_volume_limit
     handover = [scratch("handover", limit)] if any(c.handover for c in spec.containers) else []
@@ -111,6 +112,11 @@ def platform_resources(settings: Settings) -> Manifest:
         "requests": {"cpu": jobs.cpu_request, "memory": jobs.memory_request},
         "limits": {"memory": jobs.memory_limit},
     }
+
+
+def small_resources() -> Manifest:
+    """Resources of a container that only asks others."""
+    return {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
 
 
 def _container(settings: Settings, spec: JobSpec, container: Container) -> Manifest:

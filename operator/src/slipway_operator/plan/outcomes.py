@@ -81,8 +81,8 @@ class StepKind:
     name: str
     answer: type[Message]
     noun: str
-    timed_out: Reason
-    out_of_memory: Reason
+    timed_out: str
+    out_of_memory: str
     raise_timeout: str
     raise_memory: str
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from slipway_operator.domain.requests import (
     Trained,
     TrainRequest,
 )
-from slipway_operator.plan.jobs import EXPORTER_COMMAND, Container, JobSpec, platform_resources
+from slipway_operator.plan.jobs import EXPORTER_COMMAND, Container, JobSpec, platform_resources, small_resources
 from slipway_operator.plan.observed import Manifest, Observed
 from slipway_operator.plan.outcomes import StepKind
 from slipway_operator.plan.serving import repository_for
@@ -102,11 +103,27 @@ class Way:
 
     def token(self, *limits: Any) -> str:
         """What makes a step that failed worth another try: a retry, other limits or Secrets, another builder."""
-        retry = self.seen.annotations.get(RETRY, "")
         settings = self.seen.settings
         secrets = [source_secret(self.spec), settings.registry.secret_name, settings.index.secret_name]
-        builders = " ".join(filter(None, (settings.images.builder, settings.images.compiler)))
-        return short_of([retry, secrets, builders, settings.jobs.model_dump(mode="json"), *limits])
+        return try_token(self.seen, secrets, *limits)
+
+
+def try_token(seen: Observed, secrets: Sequence[str | None], *limits: Any) -> str:
+    """Hash of what may make a failed Job worth another try; see `labels.TRY`."""
+    retry, settings = seen.annotations.get(RETRY, ""), seen.settings
+    builders = " ".join(filter(None, (settings.images.builder, settings.images.compiler)))
+    return short_of([retry, list(secrets), builders, settings.jobs.model_dump(mode="json"), *limits])
+
+
+def asks_registry(seen: Observed, verb: str) -> Container:
+    """The container of a Job that only talks to the registry."""
+    return Container(
+        name="push",
+        image=seen.settings.images.builder,
+        args=(verb,),
+        secrets=("registry",),
+        resources=small_resources(),
+    )
 
 
 def resolve_spec(way: Way) -> JobSpec:
@@ -125,7 +142,7 @@ def resolve_spec(way: Way) -> JobSpec:
                 image=settings.images.builder,
                 args=("resolve",),
                 secrets=("source",),
-                resources={"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+                resources=small_resources(),
             ),
         ),
         deadline_seconds=RESOLVE_SECONDS,

@@ -189,22 +189,28 @@ def add_secret(place: Workplace, kind: str, **keys: str) -> None:
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry on loopback: ``127.0.0.1:port``. crane is put on the PATH."""
-    server, crane = program("docker-registry"), Path(program("crane"))
-    root = tmp_path_factory.mktemp("registry")
-    port = free_port()
-    config = root / "config.yml"
-    config.write_text(
-        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {root / 'data'}}}}}\n"
-        f'http: {{addr: "127.0.0.1:{port}", secret: tests}}\n'
-    )
+    crane = Path(program("crane"))
     before = os.environ["PATH"]
     os.environ["PATH"] = f"{crane.parent}:{before}"
     try:
-        with serving([server, "serve", str(config)], port, root):
-            yield f"127.0.0.1:{port}"
+        with registry_in(tmp_path_factory.mktemp("registry")) as address:
+            yield address
     finally:
         os.environ["PATH"] = before
+
+
+@contextmanager
+def registry_in(root: Path, *, deletes: bool = False) -> Iterator[str]:
+    """Run a registry with its files below ``data`` of a folder; gives ``127.0.0.1:port``."""
+    server, port = program("docker-registry"), free_port()
+    config = root / "config.yml"
+    config.write_text(
+        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {root / 'data'}}}, delete: {{enabled: {str(deletes).lower()}}}}}\n"
+        f'http: {{addr: "127.0.0.1:{port}", secret: tests}}\n'
+    )
+    with serving([server, "serve", str(config)], port, root):
+        yield f"127.0.0.1:{port}"
 
 
 @dataclass
