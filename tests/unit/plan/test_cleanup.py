@@ -372,6 +372,6 @@ async def test_the_live_entry_never_goes(cleaning):
 
 def test_digests_are_found_wherever_they_are_named():
     digest = "sha256:" + "a" * 64
-    objects = [{"spec": {"source": {"package": {"image": f"r.test/x@{digest}"}}}}, {"data": [{"n": 1}]}]
+    objects: list[Manifest] = [{"spec": {"source": {"package": {"image": f"r.test/x@{digest}"}}}}, {"data": [{"n": 1}]}]
 
     assert digests_in(objects) == {digest}

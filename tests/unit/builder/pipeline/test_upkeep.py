@@ -35,7 +35,7 @@ from slipway_operator.domain.requests import (
 from .conftest import free_port, make_place, registry_in
 
 CLIENT = RegistryClient(insecure=True)
-SIGNATURE = {
+SIGNATURE: dict[str, Any] = {
     "inputs": [{"name": "distance", "datatype": "FP32", "shape": [-1, 1], "kind": "number"}],
     "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]}],
     "columns": ["distance"],
@@ -275,7 +275,8 @@ def test_the_schema_of_equal_signatures_fits(store: Store, old: Content, new: Co
 
 
 def test_a_schema_that_does_not_fit_is_said(store: Store, old: Content, place: Workplace):
-    more = {**SIGNATURE, "inputs": [*SIGNATURE["inputs"], {"name": "carrier", "datatype": "BYTES", "shape": [-1, 1]}]}
+    carrier = {"name": "carrier", "datatype": "BYTES", "shape": [-1, 1]}
+    more = {**SIGNATURE, "inputs": [*SIGNATURE["inputs"], carrier]}
     live = store.content("b", signature=more)
 
     answer = verify(store.asking(old, live=live), place)
