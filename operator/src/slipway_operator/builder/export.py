@@ -35,6 +35,8 @@ FILES: Mapping[str, str] = {
 
 _NOT_OF_EVERY_EXPORT = "reference.json"
 """A project's export image may be older than this builder."""
+REQUIRED = tuple(name for name in FILES if name != _NOT_OF_EVERY_EXPORT)
+"""What every model image has, also those of contents from before."""
 
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from slipway_operator.builder.errors import RegistryReason, StepFailed
-from slipway_operator.builder.export import FILES
+from slipway_operator.builder.export import FILES, REQUIRED
 from slipway_operator.builder.progress import readable, step
 from slipway_operator.builder.registry import RegistryClient
 from slipway_operator.builder.workplace import Workplace
@@ -45,7 +45,7 @@ def pull_model(image: str, target: Path, place: Workplace, *, insecure: bool = F
             blob = private / str(number)
             registry.blob_to(f"{repository}@{layer['digest']}", blob)
             _unpack(blob, target, place)
-    missing = [name for name in FILES if not (target / name).is_file()]
+    missing = [name for name in REQUIRED if not (target / name).is_file()]
     if missing:
         raise StepFailed("ModelImageInvalid", f"{image} has no {', '.join(missing)}: export the model again")
 

@@ -251,6 +251,8 @@ def test_an_older_export_left_no_reference(exporting, place):
     pack = CLIENT.manifest(f"{exporting.registry.prefix}/team/flights@{answer.artifact}")
     files = {layer["annotations"]["org.cncf.model.filepath"] for layer in pack["layers"]}
     assert files == set(export.FILES) - {"reference.json"}
+    pull_model(f"{exporting.registry.prefix}/team/flights@{answer.image}", place.work / "pulled", place, insecure=True)
+    assert {path.name for path in (place.work / "pulled").iterdir()} == files, "a pod of an older content starts"
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ""])
