@@ -340,7 +340,7 @@ async def test_what_a_person_pushed_and_an_older_registry_stay(cleaning, world):
     assert plan.create is not None
     assert package not in request_of(plan.create)["digests"]
 
-    moved = changed(registry="old.test/models")
+    moved = changed(repository="old.test/models/airline/flight-delay")
     plan = plan_cleanup(seen, moved, moved[:1], chain=None, elsewhere=frozenset())
     assert (plan.create, len(plan.prune)) == (None, 1)
 

@@ -104,7 +104,7 @@ async def test_the_job_is_plain_and_asks_for_target_and_live(proving, world):
     ]
     assert request_of(job)["content"] == first["digests"]
     assert request_of(job)["live"] == {
-        "prefix": "reg.test/models",
+        "repository": "reg.test/models/airline/flight-delay",
         "modelImage": second["digests"]["modelImage"],
         "signature": second["digests"]["signature"],
     }

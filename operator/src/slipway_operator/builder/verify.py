@@ -16,7 +16,7 @@ from slipway_operator.builder.pull import pull_model
 from slipway_operator.builder.registry import RegistryClient
 from slipway_operator.builder.workplace import Workplace
 from slipway_operator.domain.conditions import clipped
-from slipway_operator.domain.requests import Registry, Verified, VerifyRequest
+from slipway_operator.domain.requests import Verified, VerifyRequest
 from slipway_operator.domain.signatures import Signature, difference
 
 _ASK_AT_ONCE = 4
@@ -111,16 +111,12 @@ def _schema(request: VerifyRequest, place: Workplace) -> tuple[bool | None, str]
     if request.live is None:
         return True, ""
     content, live = request.content, request.live
-    target = _signature(request, request.registry, content.signature, content.model_image, place)
+    own = images.repository_of(request.registry, request.namespace, request.name)
+    client = images.client(request.registry, place)
+    target = _signature(client, f"{own}@{content.model_image}", content.signature, place)
     if target is None:
         return None, "the schema is not compared: the target's model is gone"
-    now = _signature(
-        request,
-        request.registry.model_copy(update={"prefix": live.prefix}),
-        live.signature,
-        live.model_image,
-        place,
-    )
+    now = _signature(client, f"{live.repository}@{live.model_image}", live.signature, place)
     if now is None:
         return None, "the schema is not compared: the model that is live is gone from the registry"
     if isinstance(target, str) or isinstance(now, str):
@@ -129,12 +125,9 @@ def _schema(request: VerifyRequest, place: Workplace) -> tuple[bool | None, str]
     return found is None, found or ""
 
 
-def _signature(
-    request: VerifyRequest, registry: Registry, digest: str, image: str, place: Workplace
-) -> Signature | str | None:
-    """The signature; a sentence where it cannot be read; None where it is not there."""
-    repository = images.repository_of(registry, request.namespace, request.name)
-    raw = _signature_bytes(images.client(registry, place), repository, digest, image, place)
+def _signature(client: RegistryClient, image: str, digest: str, place: Workplace) -> Signature | str | None:
+    """The signature of a model; a sentence where it cannot be read; None where it is not there."""
+    raw = _signature_bytes(client, image, digest, place)
     if raw is None:
         return None
     if f"sha256:{hashlib.sha256(raw).hexdigest()}" != digest:
@@ -146,20 +139,19 @@ def _signature(
         return f"signature.json of {image} cannot be read at {clipped(where, 60) or 'its beginning'}"
 
 
-def _signature_bytes(
-    client: RegistryClient, repository: str, digest: str, image: str, place: Workplace
-) -> bytes | None:
+def _signature_bytes(client: RegistryClient, image: str, digest: str, place: Workplace) -> bytes | None:
     try:
         # The ModelPack artifact has the file as a layer of its own: no model is downloaded for it.
-        return client.blob(f"{repository}@{digest}")
+        return client.blob(f"{image.rpartition('@')[0]}@{digest}")
     except StepFailed as failed:
         if failed.reason != RegistryReason.NOT_FOUND:
             raise
     with place.scratch() as scratch:
         try:
-            pull_model(f"{repository}@{image}", scratch, place, insecure=client.insecure)
+            pull_model(image, scratch, place, insecure=client.insecure)
         except StepFailed as failed:
             if failed.reason in {RegistryReason.NOT_FOUND, "ModelImageInvalid"}:
+                say(failed.message)
                 return None
             raise
         return (scratch / "signature.json").read_bytes()

@@ -165,8 +165,7 @@ class ExportRequest(Message):
 class LiveModel(Message):
     """The model that callers talk to now: where its signature can be read."""
 
-    prefix: str
-    """Of the registry that holds it."""
+    repository: str
     model_image: str
     signature: str
 
@@ -177,7 +176,7 @@ class VerifyRequest(Message):
     namespace: str
     name: str
     registry: Registry
-    """The one that the content was pushed to."""
+    """With namespace and name it makes the repository that the content was pushed to."""
     content: Content
     live: LiveModel | None = None
     """None: nothing is live, or the content itself is."""

@@ -25,6 +25,7 @@ from slipway_operator.plan.chain import Chain
 from slipway_operator.plan.jobs import JobSpec
 from slipway_operator.plan.observed import Manifest, Observed, Trouble
 from slipway_operator.plan.outcomes import StepKind, Succeeded, read_job
+from slipway_operator.plan.serving import repository_for
 from slipway_operator.plan.steps import asks_registry, try_token
 from slipway_operator.plan.troubles import is_finished
 
@@ -192,8 +193,8 @@ def _request_for(
     own: set[str] = set()
     environments: set[str] = set()
     for entry in batch:
-        if (entry.entry.registry or settings.prefix) != settings.prefix:
-            # A registry that the platform moved away from is left as it is.
+        if entry.entry.repository not in {None, repository_for(seen)}:
+            # A registry that the platform moved away from is left as it is, and so is what a restored backup came from.
             continue
         uses, theirs = uses_of(entry), _pushed_by_people(entry)
         # An environment with packages that were built from source is in the project's repository.

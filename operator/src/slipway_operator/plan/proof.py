@@ -19,6 +19,7 @@ from slipway_operator.plan.attempts import Asked, ask_again, jobs_of
 from slipway_operator.plan.jobs import JobSpec
 from slipway_operator.plan.observed import Manifest, Observed, Trouble
 from slipway_operator.plan.outcomes import StepKind
+from slipway_operator.plan.serving import repository_for
 from slipway_operator.plan.steps import asks_registry, try_token
 
 STEP = "verify"
@@ -122,15 +123,18 @@ def verify_spec(seen: Observed, target: LoggedEntry, live: LoggedEntry | None) -
     """Asks for one content under one live content; its attempts are the ticks of the schedule."""
     settings = seen.settings
     other = live if live is not None and live.entry.content != target.entry.content else None
-    prefix = target.entry.registry or settings.registry.prefix
-    key = short_of([STEP, *seen.key, prefix, target.entry.content, other.entry.content if other is not None else None])
+    repository = target.entry.repository or repository_for(seen)
+    key = short_of(
+        [STEP, *seen.key, repository, target.entry.content, other.entry.content if other is not None else None]
+    )
+    prefix, namespace, name = repository.rsplit("/", 2)
     request = VerifyRequest(
-        namespace=seen.key.namespace,
-        name=seen.key.name,
+        namespace=namespace,
+        name=name,
         registry=Registry(prefix=prefix, insecure=settings.registry.insecure),
         content=target.entry.digests,
         live=LiveModel(
-            prefix=other.entry.registry or settings.registry.prefix,
+            repository=other.entry.repository or repository_for(seen),
             model_image=other.entry.digests.model_image,
             signature=other.entry.digests.signature,
         )

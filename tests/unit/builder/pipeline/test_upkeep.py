@@ -146,7 +146,7 @@ class Store:
             name="flights",
             registry=self.registry,
             content=content,
-            live=LiveModel(prefix=self.prefix, model_image=live.model_image, signature=live.signature)
+            live=LiveModel(repository=self.own, model_image=live.model_image, signature=live.signature)
             if live is not None
             else None,
         )
