@@ -77,6 +77,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   "proxy" $proxy
   "packageLists" .Values.packageLists
   "jobs" .Values.jobs
+  "rollback" .Values.rollback
+  "cleanUp" .Values.cleanUp
   "modelDelivery" .Values.modelDelivery
   "namespaces" .Values.namespaces
   "operatorNamespace" .Release.Namespace

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from slipway_operator.domain.settings import JobSettings, ProxySettings, Settings
+from slipway_operator.domain.settings import CleanUpSettings, JobSettings, ProxySettings, RollbackSettings, Settings
 
 CHART = Path(__file__).resolve().parents[3] / "charts" / "slipway"
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -56,13 +56,18 @@ def test_every_value_says_what_it_is() -> None:
             assert lines[number - 1].startswith("#"), name
 
 
-@pytest.mark.parametrize(("model", "key"), [(JobSettings, "jobs"), (ProxySettings, "proxy")])
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [(JobSettings, "jobs"), (ProxySettings, "proxy"), (RollbackSettings, "rollback"), (CleanUpSettings, "cleanUp")],
+)
 def test_what_the_chart_offers_is_what_the_operator_reads(model: type[BaseModel], key: str) -> None:
     assert set(VALUES[key]) == {field.alias for field in model.model_fields.values()}
 
 
 def test_the_defaults_of_chart_and_operator_are_equal() -> None:
     assert JobSettings.model_validate(VALUES["jobs"]) == JobSettings()
+    assert RollbackSettings.model_validate(VALUES["rollback"]) == RollbackSettings()
+    assert CleanUpSettings.model_validate(VALUES["cleanUp"]) == CleanUpSettings()
 
 
 def test_every_setting_is_in_the_template() -> None:
