@@ -122,6 +122,9 @@ app = cyclopts.App(
     help_epilogue="Each command has examples: kubectl slipway rollback --help. Exit codes: docs/cli.md.",
     version=_version,
 )
+SUMMARIES = {path.rpartition(":")[2]: summary for path, _, summary, _ in _COMMANDS}
+"""What each command is for, without importing it."""
+
 for _path, _group, _help, _examples in _COMMANDS:
     app.command(
         f"slipway_cli.commands.{_path}",

@@ -11,7 +11,7 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
-from slipway_cli.app import app
+from slipway_cli.app import SUMMARIES, app
 
 _NO_FILES, _FILES = ":4", ":0"
 _TAKES_FILES = {"--kubeconfig", "--to", "--filename"}
@@ -46,7 +46,7 @@ def candidates(before: Sequence[str], word: str) -> tuple[list[str], str]:
         Lines, and cobra's directive.
     """
     if not before:
-        return [line for line in _commands() if line.startswith(word)], _NO_FILES
+        return [f"{name}\t{words}" for name, words in SUMMARIES.items() if name.startswith(word)], _NO_FILES
     command = before[0]
     if before[-1] in _CLUSTER_OPTIONS:
         found = _asked(before, before[-1])
@@ -61,14 +61,8 @@ def candidates(before: Sequence[str], word: str) -> tuple[list[str], str]:
     return [line for line in found if line.startswith(word)], _NO_FILES
 
 
-def _commands() -> Iterator[str]:
-    for name in app:
-        if not name.startswith("-"):
-            yield f"{name}\t{app._commands[name].help}"  # noqa: SLF001 - resolving would import all
-
-
 def _options(command: str) -> Iterator[str]:
-    if command not in list(app):
+    if command not in SUMMARIES:
         return
     for argument in app[command].assemble_argument_collection(parse_docstring=True):
         for name in argument.names:

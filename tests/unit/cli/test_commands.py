@@ -29,6 +29,7 @@ def acts(api, make, entry=None, **status):
         if entry is not None:
             data = {**entry, "requestId": request_id}
             api.put(f"/apis/apps/v1/namespaces/{make.NAMESPACE}/controllerrevisions", make.revision(data))
+            api.put(make.COLLECTION, make.resource(live={"content": make.OLD, "revision": data["number"]}))
         else:
             request = {"id": request_id, **status}
             api.put(make.COLLECTION, make.resource(requests=[request]))

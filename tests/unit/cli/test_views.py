@@ -18,6 +18,7 @@ from slipway_cli.complete import candidates
 from slipway_cli.views import findings
 from slipway_cli.views.difference import Change, Side, compare, is_data, lines, versions_of_uv_lock
 from slipway_cli.views.overview import pod_word
+from slipway_cli.views.verdict import outcome
 from slipway_cli.views.words import age, seconds_of
 from slipway_cli.views.world import World
 
@@ -271,6 +272,15 @@ def test_completion_asks_the_cluster_for_names(kubeconfig, monkeypatch):
     ]
     assert candidates(["get", "--context"], "a") == (["air", "away"], ":4")
     assert candidates(["get", "--context", "away"], "") == ([], ":4"), "a cluster that is away is no candidate"
+
+
+def test_a_rollback_is_done_when_the_service_has_turned(make):
+    """The entry alone is the decision: who asks the Service in that moment still gets the old answer."""
+    entries = [make.entry(1, make.OLD), make.entry(2, make.NEW), make.entry(3, make.OLD, requestId="r-1", restores=1)]
+
+    assert outcome(make.resource(live={"revision": 2}), entries, "r-1").state == "Pending"
+    assert outcome(make.resource(live={"revision": 3}), entries, "r-1").state == "Done"
+    assert outcome(make.resource(live={"revision": 3}), entries, "r-2").state == "Pending"
 
 
 SLOW = ("kopf", "kubernetes", "pydantic", "yaml", "aiohttp", "sklearn", "slipway_operator.builder.package")

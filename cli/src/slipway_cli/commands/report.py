@@ -117,7 +117,7 @@ class Bundle:
         self._object("objects/events.json", list(self._listed(session.path("v1/events"))))
         pods += self._platform()
         self._object("overview.json", views)
-        self._object("doctor.json", [asdict(finding) for finding in examine(session, name, SAME_REGISTRY)])
+        self._object("doctor.json", self._examined(name))
         for namespace, pod in pods:
             self._logs(namespace, pod)
         self._text("problems.txt", "\n".join(self.problems) + "\n")
@@ -125,6 +125,13 @@ class Bundle:
             "README.txt",
             _README.format(moment=f"{self._now:%Y-%m-%d %H:%M:%S} UTC", lines=self._tail, count=self.redactor.count),
         )
+
+    def _examined(self, name: str | None) -> list[Manifest]:
+        try:
+            return [asdict(finding) for finding in examine(self._session, name, SAME_REGISTRY)]
+        except Problem as problem:
+            self.problems.append(f"doctor: {problem.message}")
+            return []
 
     def _platform(self) -> Iterator[tuple[str, Manifest]]:
         session = self._session

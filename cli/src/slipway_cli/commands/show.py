@@ -69,10 +69,14 @@ def _list(session: Session, output: str | None, *, watch: bool, everywhere: bool
             return "no ModelDeployment here" if everywhere else f"no ModelDeployment in namespace {session.namespace}"
         return screen.table(*deployment_table(rows, wide=output == "wide", everywhere=everywhere))
 
+    shown = ""
+
     def show() -> None:
+        nonlocal shown
         text = look()
-        if text:
+        if text and text != shown:
             screen.say(text)
+        shown = text
 
     show()
     if not watch:

@@ -59,6 +59,10 @@ def outcome(resource: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], r
     """What became of a request: the log decides, ``status.requests`` says the rest."""
     entry = next((entry for entry in entries if entry.get("requestId") == request_id), None)
     if entry is not None:
+        live = (resource.get("status") or {}).get("live") or {}
+        # The entry is the decision; status is written after the Service has turned.
+        if int(live.get("revision") or 0) < int(entry["number"]):
+            return Outcome("Pending", f"revision {entry['number']} is written, and the Service turns to it")
         return Outcome("Done", _done(entry))
     requests: Sequence[Mapping[str, Any]] = (resource.get("status") or {}).get("requests") or ()
     request = next((found for found in requests if found.get("id") == request_id), None)
