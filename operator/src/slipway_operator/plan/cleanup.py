@@ -114,10 +114,11 @@ def plan_cleanup(  # noqa: PLR0913 - each is a different reason to keep somethin
             they could use (environments and packages) stays in the registry.
     """
     jobs = jobs_of(seen, step=REMOVE)
-    begun, done, refused = _going(jobs), _done(seen, jobs), _refused(seen, jobs)
-    last = {entry.digest for entry in entries[-1:]}
-    wanted = {e.digest for e in pruned}
-    going = [e for e in entries if e.digest not in last and (e.digest in wanted or short10(e.digest) in begun)]
+    begun, wanted = _going(jobs), {e.digest for e in pruned}
+    going = [e for e in entries[:-1] if e.digest in wanted or short10(e.digest) in begun]
+    if not going:
+        return Cleanup(state="Idle", delete=_stale(jobs, ()))
+    done, refused = _done(seen, jobs), _refused(seen, jobs)
     free = [e for e in going if short10(e.digest) in done or not seen.settings.clean_up.registry]
     rest = [e for e in going if e not in free]
     batch = rest[:BATCH]

@@ -30,6 +30,8 @@ from slipway_operator.domain.requests import (
     Registry,
 )
 
+from .conftest import registry_in
+
 CLIENT = RegistryClient(insecure=True)
 
 
@@ -166,6 +168,51 @@ def test_a_code_change_moves_only_the_code(building, origin, index, registry):
     project = f"{registry}/{origin.name}/team/{origin.name}"
     before, after = layers(f"{project}@{first.export_image}"), layers(f"{project}@{second.export_image}")
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False, True]
+
+
+@pytest.fixture
+def cleaned(building, origin, index, tmp_path_factory):
+    """A project on a registry that lets Slipway delete, built once, and what a second build's first container found."""
+    origin.write("requirements.txt", f"tiny==1.0 --hash={index.add_wheel('tiny')}\n")
+    origin.commit()
+    request, run = building
+    with registry_in(tmp_path_factory.mktemp("deleting"), deletes=True) as address:
+        asked = request(registry=Registry(prefix=f"{address}/models", insecure=True))
+        built = run(registry=asked.registry)
+        yield asked, f"{asked.registry.prefix}/environments@{built.environment}"
+
+
+def test_an_environment_that_is_cleaned_up_during_a_build_is_made_again(cleaned, place, index):
+    asked, environment = cleaned
+    here = _fresh(place, 50, UV_DEFAULT_INDEX=index.url)
+    build.fetch(asked, here)
+    CLIENT.delete(environment)
+
+    with pytest.raises(StepFailed, match="EnvironmentMissing") as failed:
+        build.push(asked, here)
+
+    assert failed.value.retry
+    again = _fresh(place, 51, UV_DEFAULT_INDEX=index.url)
+    build.fetch(asked, again)
+    assert not build.push(asked, again).reused
+    assert CLIENT.exists(environment)
+
+
+def test_an_environment_that_goes_after_the_push_is_noticed(cleaned, place, index, monkeypatch):
+    asked, environment = cleaned
+    here = _fresh(place, 50, UV_DEFAULT_INDEX=index.url)
+    build.fetch(asked, here)
+    append = RegistryClient.append
+
+    def append_then_lose(self, *arguments, **named):
+        pushed = append(self, *arguments, **named)
+        CLIENT.delete(environment)
+        return pushed
+
+    monkeypatch.setattr(RegistryClient, "append", append_then_lose)
+
+    with pytest.raises(StepFailed, match="EnvironmentMissing"):
+        build.push(asked, here)
 
 
 def test_two_builds_of_one_commit_give_one_digest(building, origin, index):
