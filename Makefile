@@ -52,6 +52,12 @@ test-browser: $(SYNCED) ## Use the runtime's page as a person does, in a real br
 	@PYTHONPATH=hack python3 -m tools ensure chromium chromedriver >/dev/null
 	@$(RUN) pytest -q -p no:cacheprovider tests/browser
 
+.PHONY: fuzz-runtime
+fuzz-runtime: $(SYNCED) ## Attack the runtime: 100,000 bad requests beside good ones, its OpenAPI document, its parsers (bounded).
+	@$(RUN) python tests/fuzz/fuzz_http.py
+	@$(RUN) python tests/fuzz/fuzz_openapi.py
+	@$(RUN) python tests/fuzz/fuzz_parsers.py $(SLIPWAY_CACHE)/fuzz-corpus -max_total_time=60 -artifact_prefix=$(SLIPWAY_CACHE)/fuzz-
+
 .PHONY: golden
 golden: $(SYNCED) ## Rewrite the golden plans; read them as a diff.
 	@$(RUN) pytest -q tests/golden --golden-update

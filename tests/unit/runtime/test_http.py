@@ -270,7 +270,7 @@ async def test_connection_close_is_honoured(served):
     [
         pytest.param(b"\x16\x03\x01\x02\x00\x01", 400, id="tls"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, id="http2-preface"),
-        pytest.param(b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505, id="http2"),
+        pytest.param(b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 400, id="http2"),
         pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no-host"),
         pytest.param(b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400, id="nul"),
         pytest.param(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, id="negative-length"),

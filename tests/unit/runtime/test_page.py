@@ -172,6 +172,8 @@ async def test_probabilities_have_a_column_for_each_class(start):
         pytest.param(b"carrier,distance,month\nUA,1_0,2\n", '"1_0"', id="underscore"),
         pytest.param(b"carrier,distance,month\nUA,1e999,2\n", '"1e999"', id="infinite"),
         pytest.param(b"carrier,distance,month\nUA,1,2.5\n", "whole numbers", id="fraction"),
+        pytest.param(b"carrier,distance,month\nUA,1," + b"9" * 30 + b"\n", "whole numbers", id="large"),
+        pytest.param("carrier,distance,month\nUA,٣,2\n".encode(), "numbers up to", id="other-digits"),
         pytest.param(b"carrier,distance,month\nUA,1,\n", "whole numbers", id="missing-whole"),
         pytest.param(b'carrier,distance,month\n"UA,1,2\n', "not valid CSV", id="open-quote"),
         pytest.param(b"carrier,distance,month\n" + b"x" * 200_000 + b",1,2\n", "not valid CSV", id="long-field"),

@@ -33,7 +33,7 @@ def refusal_of(exchange: Exchange, version: str, limits: HttpLimits) -> Answer |
     headers = exchange.headers
     length = headers.get(b"content-length")
     if version not in ("1.1", "1.0"):
-        return failure(505, "this server speaks HTTP/1.1")
+        return failure(400, "this server speaks HTTP/1.1")  # 505 would count as a failure of the server's
     if b"host" not in headers and version == "1.1":
         return failure(400, "an HTTP/1.1 request needs a Host header")
     if len(exchange.target) > limits.header_bytes or len(headers) > limits.header_lines:

@@ -90,7 +90,7 @@ def _boolean(text: str) -> bool:
 
 
 def _float(text: str) -> float | None:
-    if "_" in text:  # Python takes it; nobody else does
+    if "_" in text or not text.isascii():  # Python takes both; nobody else does
         raise ValueError(text)
     if not text:
         return None
@@ -101,14 +101,17 @@ def _float(text: str) -> float | None:
 
 
 def _whole(text: str) -> float | int | None:
-    if "_" in text or len(text) > 400:
+    if "_" in text or not text.isascii() or len(text) > 400:
         raise ValueError(text)
     if not text:
         return None
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
         return float(text)
+    if not -(1 << 63) <= value < 1 << 64:
+        raise ValueError(text)
+    return value
 
 
 def write_table(names: Sequence[str], columns: Iterable[Sequence[Any]]) -> bytes:

@@ -1,0 +1,272 @@
+"""Bad requests without end over HTTP, and good ones beside them: ``make fuzz-runtime``.
+
+    uv run python tests/fuzz/fuzz_http.py [--bad 100000] [--seed 1] [--rate 2500]
+
+A real runtime as a process of its own. Good requests come 200 a second, by an open loop: for some
+seconds alone, then while bad ones come over 16 connections, then alone again. It ends with 1 where
+a bad request got a 5xx, no answer, or one that tells of the inside; where a good one failed; or
+where the runtime ended or kept the memory. What the good ones took in each part is printed: a
+figure, not a test, as it is one of the machine too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.fuzz.attacks import GOOD, attacks, request
+from tests.unit.runtime.conftest import echo
+
+CONNECTIONS = 16
+GOOD_RATE = 200
+LEAKS = re.compile(rb"Traceback|File \"|site-packages|\.venv|slipway_runtime|onnxruntime|orjson|httptools|numpy|/tmp/")
+
+
+@dataclass
+class Found:
+    """What came of the bad requests."""
+
+    refused: Counter[str] = field(default_factory=Counter)
+    codes: Counter[int] = field(default_factory=Counter)
+    good_after_all: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> int:
+        """How many were refused."""
+        return sum(self.refused.values())
+
+
+@dataclass
+class Asked:
+    """What came of the good requests of one part."""
+
+    seconds: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def shown(self) -> str:
+        """Give the figures."""
+        millis = sorted(1000 * one for one in self.seconds)
+        p99 = millis[int(len(millis) * 0.99)]
+        return (
+            f"{len(millis)} good, {len(self.failed)} failed, p50 {statistics.median(millis):.2f} ms, p99 {p99:.2f} ms"
+        )
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
+    """Read one answer; gives code, body, and whether the connection goes on."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    code = int(head[9:12])
+    if code == 100:
+        return await answer(reader)
+    length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]  # every answer has one
+    return code, head + await reader.readexactly(length), b"connection: close" not in head
+
+
+async def attack(port: int, seed: int, wanted: int, found: Found, pause: float) -> None:
+    """Send bad requests over one connection after the other."""
+    make = attacks(seed)
+    reader = writer = None
+    due = time.perf_counter()
+    while found.bad < wanted:
+        due += pause
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        name, raw = make()
+        if reader is None or writer is None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        going = False
+        try:
+            # A maker's request may promise more than it sends: the half-close ends what it began.
+            writer.write(raw)
+            if name in ("strange_header", "no_http"):
+                writer.write_eof()
+            code, body, going = await asyncio.wait_for(answer(reader), 15)
+            judge(name, raw, code, body, found)
+            going = going and name not in ("strange_header", "no_http", "tiny_chunks")
+        except asyncio.IncompleteReadError as error:
+            # Half a request and then the end of the connection is answered by nothing: there was no request.
+            if name in ("strange_header", "no_http") and not error.partial:
+                found.refused[name] += 1
+            else:
+                found.wrong.append(f"{name}: the connection ended without an answer to {raw[:300]!r}")
+        except (TimeoutError, ConnectionError) as error:
+            found.wrong.append(f"{name}: {type(error).__name__} for {raw[:300]!r}")
+        if not going:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            reader = writer = None
+    if writer is not None:
+        writer.close()
+
+
+def attacked(port: int, arguments: argparse.Namespace) -> Found:
+    """Attack over all connections at once."""
+
+    async def all_of_them() -> Found:
+        found, pause = Found(), CONNECTIONS / arguments.rate
+        seeds = range(arguments.seed, arguments.seed + CONNECTIONS)
+        await asyncio.gather(*(attack(port, seed, arguments.bad, found, pause) for seed in seeds))
+        return found
+
+    return uvloop.run(all_of_them())
+
+
+def judge(name: str, raw: bytes, code: int, body: bytes, found: Found) -> None:
+    """Compare an answer with what is promised."""
+    found.codes[code] += 1
+    if 200 <= code < 300:
+        found.good_after_all += 1
+        return
+    found.refused[name] += 1
+    content = body.partition(b"\r\n\r\n")[2]
+    if not 400 <= code < 500:
+        found.wrong.append(f"{name}: {code} for {raw[:300]!r}")
+    elif leak := LEAKS.search(content):
+        found.wrong.append(f"{name}: tells {leak[0]!r} in {content[:300]!r}")
+    elif list(json.loads(content)) != ["error"]:
+        found.wrong.append(f"{name}: {content[:300]!r} is no error of the protocol")
+
+
+async def ask(port: int, asked: Asked, stop: asyncio.Event) -> None:
+    """Ask good requests at a fixed rate, whatever the answers take."""
+    raw, tasks = request(json.dumps(GOOD).encode()), set()
+    free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    loop, due = asyncio.get_running_loop(), time.perf_counter()
+
+    async def one(begun: float) -> None:
+        try:
+            reader, writer = free.pop() if free else await asyncio.open_connection("127.0.0.1", port)
+            writer.write(raw)
+            code, body, going = await asyncio.wait_for(answer(reader), 10)
+            if code != 200 or b'"data":["UA"]' not in body:
+                asked.failed.append(f"{code} {body[:200]!r}")
+            asked.seconds.append(time.perf_counter() - begun)
+            if going:
+                free.append((reader, writer))
+            else:
+                writer.close()
+        except (OSError, EOFError, TimeoutError) as error:
+            asked.failed.append(repr(error))
+
+    while not stop.is_set():
+        due += 1 / GOOD_RATE
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        task = loop.create_task(one(due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await asyncio.gather(*tasks)
+    for _, writer in free:
+        writer.close()
+
+
+async def alone(port: int, seconds: float) -> Asked:
+    """Ask good requests and nothing else."""
+    asked, stop = Asked(), asyncio.Event()
+    task = asyncio.create_task(ask(port, asked, stop))
+    await asyncio.sleep(seconds)
+    stop.set()
+    await task
+    return asked
+
+
+def megabytes(pid: int) -> float:
+    """Give a process's proportional share of memory."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    return int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1]) / 1024  # type: ignore[index]  # the kernel writes it
+
+
+async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
+    """Start a runtime, attack it, and tell."""
+    echo().write(folder)
+    digest = "sha256:" + hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--model-dir", str(folder), "--name", "toy", "--version", "c0ffee1234", "--model-digest", digest]
+    command = [sys.executable, "-m", "slipway_runtime", *options, "--host", "127.0.0.1", "--port", str(port)]
+    runtime = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        await listening(port)
+        await alone(port, 1)
+        before_memory = megabytes(runtime.pid)
+        before = await alone(port, arguments.alone)
+        beside, stop = Asked(), asyncio.Event()
+        asking = asyncio.create_task(ask(port, beside, stop))
+        begun = time.perf_counter()
+        # In a process of their own, which stands back: to make bad requests costs more than to refuse them.
+        with ProcessPoolExecutor(1, initializer=os.nice, initargs=(10,)) as pool:
+            found = await asyncio.get_running_loop().run_in_executor(pool, attacked, port, arguments)
+        seconds = time.perf_counter() - begun
+        stop.set()
+        await asking
+        after = await alone(port, arguments.alone)
+        after_memory = megabytes(runtime.pid)
+        lives = runtime.returncode is None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            runtime.send_signal(signal.SIGKILL)
+        await runtime.wait()
+    print(f"{found.bad} bad requests refused in {seconds:.0f} s ({found.bad / seconds:,.0f} a second):")
+    print("  " + ", ".join(f"{name} {count}" for name, count in found.refused.most_common()))
+    print("  " + ", ".join(f"{code}: {count}" for code, count in sorted(found.codes.items())))
+    print(f"  {found.good_after_all} turned out to be good")
+    for name, part in (("before", before), ("beside", beside), ("after", after)):
+        print(f"{name}: {part.shown()}")
+    quiet = statistics.median(before.seconds + after.seconds)
+    print(f"good requests beside bad ones took {statistics.median(beside.seconds) / quiet:.2f} times as long (medians)")
+    print(f"memory {before_memory:.0f} MB before, {after_memory:.0f} MB after")
+    failed = [*found.wrong, *before.failed, *beside.failed, *after.failed]
+    if not lives:
+        failed.append("the runtime ended")
+    if after_memory > before_memory + 80:
+        failed.append("the runtime kept the memory")
+    for line in failed[:20]:
+        print(f"FAILED {line}")
+    return 1 if failed else 0
+
+
+async def listening(port: int) -> None:
+    """Wait for the runtime."""
+    for _ in range(400):
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(0.05)
+    raise SystemExit("the runtime does not listen")
+
+
+def main() -> int:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--bad", type=int, default=100_000, help="bad requests that must be refused")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=2500, help="bad requests a second")
+    parser.add_argument("--alone", type=float, default=8, help="seconds of good requests alone, before and after")
+    with tempfile.TemporaryDirectory(prefix="slipway-secret-place-") as name:
+        return uvloop.run(fuzz(parser.parse_args(), Path(name)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
