@@ -3,7 +3,8 @@
     uv run python tests/fuzz/fuzz_http.py [--bad 100000] [--seed 1] [--rate 2500]
 
 A real runtime as a process of its own. Good requests come 200 a second, by an open loop: for some
-seconds alone, then while bad ones come over 16 connections, then alone again. It ends with 1 where
+seconds alone, beside as many good ones as bad ones will come, then beside bad ones over 16
+connections, then alone again. It ends with 1 where
 a bad request got a 5xx, no answer, or one that tells of the inside; where a good one failed; or
 where the runtime ended or kept the memory. What the good ones took in each part is printed: a
 figure, not a test, as it is one of the machine too.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,12 +85,18 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
     return code, head + await reader.readexactly(length), b"connection: close" not in head
 
 
-async def attack(port: int, seed: int, wanted: int, found: Found, pause: float) -> None:
-    """Send bad requests over one connection after the other."""
-    make = attacks(seed)
+def crowd() -> tuple[str, bytes]:
+    """Make a good request, for the load that bad ones are compared with."""
+    return "crowd", request(json.dumps(GOOD).encode())
+
+
+async def attack(
+    port: int, make: Callable[[], tuple[str, bytes]], going_on: Callable[[], bool], found: Found, pause: float
+) -> None:
+    """Send requests over one connection after the other."""
     reader = writer = None
     due = time.perf_counter()
-    while found.bad < wanted:
+    while going_on():
         due += pause
         if (early := due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
@@ -120,13 +129,18 @@ async def attack(port: int, seed: int, wanted: int, found: Found, pause: float) 
         writer.close()
 
 
-def attacked(port: int, arguments: argparse.Namespace) -> Found:
-    """Attack over all connections at once."""
+def attacked(port: int, arguments: argparse.Namespace, *, bad: bool) -> Found:
+    """Attack over all connections at once; or ask as much that is good."""
 
     async def all_of_them() -> Found:
         found, pause = Found(), CONNECTIONS / arguments.rate
-        seeds = range(arguments.seed, arguments.seed + CONNECTIONS)
-        await asyncio.gather(*(attack(port, seed, arguments.bad, found, pause) for seed in seeds))
+        makers = [attacks(arguments.seed + place) if bad else crowd for place in range(CONNECTIONS)]
+        end = time.perf_counter() + arguments.crowd
+
+        def going_on() -> bool:
+            return found.bad < arguments.bad if bad else time.perf_counter() < end
+
+        await asyncio.gather(*(attack(port, make, going_on, found, pause) for make in makers))
         return found
 
     return uvloop.run(all_of_them())
@@ -180,6 +194,21 @@ async def ask(port: int, asked: Asked, stop: asyncio.Event) -> None:
         writer.close()
 
 
+async def beside(
+    pool: ProcessPoolExecutor, port: int, arguments: argparse.Namespace, *, bad: bool
+) -> tuple[Asked, Found, float]:
+    """Ask good requests while others come."""
+    asked, stop = Asked(), asyncio.Event()
+    asking = asyncio.create_task(ask(port, asked, stop))
+    begun = time.perf_counter()
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(pool, functools.partial(attacked, port, arguments, bad=bad))
+    seconds = time.perf_counter() - begun
+    stop.set()
+    await asking
+    return asked, found, seconds
+
+
 async def alone(port: int, seconds: float) -> Asked:
     """Ask good requests and nothing else."""
     asked, stop = Asked(), asyncio.Event()
@@ -211,15 +240,10 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
         await alone(port, 1)
         before_memory = megabytes(runtime.pid)
         before = await alone(port, arguments.alone)
-        beside, stop = Asked(), asyncio.Event()
-        asking = asyncio.create_task(ask(port, beside, stop))
-        begun = time.perf_counter()
         # In a process of their own, which stands back: to make bad requests costs more than to refuse them.
         with ProcessPoolExecutor(1, initializer=os.nice, initargs=(10,)) as pool:
-            found = await asyncio.get_running_loop().run_in_executor(pool, attacked, port, arguments)
-        seconds = time.perf_counter() - begun
-        stop.set()
-        await asking
+            crowded, _, _ = await beside(pool, port, arguments, bad=False)
+            attended, found, seconds = await beside(pool, port, arguments, bad=True)
         after = await alone(port, arguments.alone)
         after_memory = megabytes(runtime.pid)
         lives = runtime.returncode is None
@@ -231,12 +255,13 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
     print("  " + ", ".join(f"{name} {count}" for name, count in found.refused.most_common()))
     print("  " + ", ".join(f"{code}: {count}" for code, count in sorted(found.codes.items())))
     print(f"  {found.good_after_all} turned out to be good")
-    for name, part in (("before", before), ("beside", beside), ("after", after)):
+    parts = {"before": before, "beside as many good ones": crowded, "beside bad ones": attended, "after": after}
+    for name, part in parts.items():
         print(f"{name}: {part.shown()}")
-    quiet = statistics.median(before.seconds + after.seconds)
-    print(f"good requests beside bad ones took {statistics.median(beside.seconds) / quiet:.2f} times as long (medians)")
+    ratio = statistics.median(attended.seconds) / statistics.median(crowded.seconds)
+    print(f"good requests beside bad ones took {ratio:.2f} times as long as beside as many good ones (medians)")
     print(f"memory {before_memory:.0f} MB before, {after_memory:.0f} MB after")
-    failed = [*found.wrong, *before.failed, *beside.failed, *after.failed]
+    failed = [*found.wrong, *(line for part in parts.values() for line in part.failed)]
     if not lives:
         failed.append("the runtime ended")
     if after_memory > before_memory + 80:
@@ -263,6 +288,7 @@ def main() -> int:
     parser.add_argument("--bad", type=int, default=100_000, help="bad requests that must be refused")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=2500, help="bad requests a second")
+    parser.add_argument("--crowd", type=float, default=15, help="seconds of good requests at the rate of the bad ones")
     parser.add_argument("--alone", type=float, default=8, help="seconds of good requests alone, before and after")
     with tempfile.TemporaryDirectory(prefix="slipway-secret-place-") as name:
         return uvloop.run(fuzz(parser.parse_args(), Path(name)))

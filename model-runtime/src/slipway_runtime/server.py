@@ -22,6 +22,7 @@ from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.http.routes import Router
 from slipway_runtime.http.shared import Shared
 from slipway_runtime.identifiers import sequence
+from slipway_runtime.memory import Thrift
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model
 
@@ -109,12 +110,13 @@ class Server:
         self._router.ready = self._metrics.ready = ready
 
     async def _sweep(self) -> None:
-        shared = self._shared
+        shared, thrift = self._shared, Thrift()
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._head.tick()
             self._metrics.tick()
             shared.watch.tick()
+            thrift.tick()
             shared.now = now = perf_counter()
             for connection in tuple(shared.connections):
                 connection.sweep(now)
