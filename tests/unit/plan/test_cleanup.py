@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slipway_operator.domain.requests import Removed
+from slipway_operator.domain.requests import Removed, RemoveRequest
 from slipway_operator.domain.revisions import LoggedEntry, read_log
 from slipway_operator.plan.chain import remembered
 from slipway_operator.plan.cleanup import BATCH, Cleanup, digests_in, plan_cleanup, usable
@@ -133,6 +133,7 @@ async def test_the_job_is_plain_and_holds_only_the_registrys_secret(cleaning, wo
     (push,) = pod["containers"]
 
     assert push["args"] == ["remove"]
+    assert len(RemoveRequest.model_validate(request_of(job)).digests) == 3, "as the Job will read it"
     assert pod["automountServiceAccountToken"] is False
     assert [m["mountPath"] for m in push["volumeMounts"] if m["mountPath"].startswith("/secrets")] == [
         "/secrets/registry"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from slipway_operator.domain.requests import Verified
+from slipway_operator.domain.requests import Verified, VerifyRequest
 from slipway_operator.domain.revisions import read_log
 from slipway_operator.plan.observed import Manifest
 from slipway_operator.plan.proof import Proof, State, prove, unneeded
@@ -102,7 +102,7 @@ async def test_the_job_is_plain_and_asks_for_target_and_live(proving, world):
     assert [m["mountPath"] for m in push["volumeMounts"] if m["mountPath"].startswith("/secrets")] == [
         "/secrets/registry"
     ]
-    assert request_of(job)["content"] == first["digests"]
+    assert VerifyRequest.model_validate(request_of(job)).content.digest == first["content"], "as the Job will read it"
     assert request_of(job)["live"] == {
         "repository": "reg.test/models/airline/flight-delay",
         "modelImage": second["digests"]["modelImage"],

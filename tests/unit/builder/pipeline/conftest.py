@@ -200,14 +200,22 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextmanager
-def registry_in(root: Path, *, deletes: bool = False) -> Iterator[str]:
-    """Run a registry with its files below ``data`` of a folder; gives ``127.0.0.1:port``."""
+def registry_in(root: Path, *, deletes: bool = False, users: str = "") -> Iterator[str]:
+    """Run a registry with its files below ``data`` of a folder; gives ``127.0.0.1:port``.
+
+    Args:
+        root: The folder.
+        deletes: Whether it lets anybody delete.
+        users: Lines of an htpasswd file; empty: everybody may do everything.
+    """
+    (root / "htpasswd").write_text(users)
+    access = f"auth: {{htpasswd: {{realm: tests, path: {root / 'htpasswd'}}}}}\n" if users else ""
     server, port = program("docker-registry"), free_port()
     config = root / "config.yml"
     config.write_text(
         "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
         f"storage: {{filesystem: {{rootdirectory: {root / 'data'}}}, delete: {{enabled: {str(deletes).lower()}}}}}\n"
-        f'http: {{addr: "127.0.0.1:{port}", secret: tests}}\n'
+        f'http: {{addr: "127.0.0.1:{port}", secret: tests}}\n{access}'
     )
     with serving([server, "serve", str(config)], port, root):
         yield f"127.0.0.1:{port}"

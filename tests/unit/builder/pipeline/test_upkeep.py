@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import tempfile
@@ -32,7 +33,7 @@ from slipway_operator.domain.requests import (
     VerifyRequest,
 )
 
-from .conftest import free_port, make_place, registry_in
+from .conftest import add_secret, free_port, make_place, registry_in
 
 CLIENT = RegistryClient(insecure=True)
 SIGNATURE: dict[str, Any] = {
@@ -456,6 +457,37 @@ def test_a_registry_that_is_down_removes_nothing_and_is_tried_again(store: Store
         remove(store.removing("sha256:" + "ab" * 32).model_copy(update={"registry": down}), place)
 
     assert (failed.value.reason, failed.value.retry) == ("RegistryUnavailable", True)
+
+
+@pytest.fixture
+def closed(stock: tuple[Path, Content, Content], tmp_path: Path) -> Iterator[Store]:
+    """The same registry, which asks for a name and a password: ``slipway`` and ``secret``."""
+    shutil.copytree(stock[0], tmp_path / "data")
+    users = "slipway:$2b$04$5bhcNaMnfMYjF3xWM2MVSu/tqcDPdxHW2Aj7CrPULmEQk.7cZ9Rym\n"
+    with registry_in(tmp_path, deletes=True, users=users) as address:
+        yield Store(tmp_path, f"{address}/models")
+
+
+def test_without_the_registrys_secret_nothing_is_known_and_nothing_removed(
+    closed: Store, stock: tuple[Path, Content, Content], place: Workplace
+):
+    content = closed.here(stock[1])
+
+    with pytest.raises(StepFailed, match="RegistryAccessDenied") as failed:
+        verify(closed.asking(content), place)
+    assert not failed.value.retry
+    with pytest.raises(StepFailed, match="credentials that may delete"):
+        remove(closed.removing(content.image), place)
+
+
+def test_the_registrys_secret_opens_it_for_both(closed: Store, stock: tuple[Path, Content, Content], place: Workplace):
+    content = closed.here(stock[1])
+    login = base64.b64encode(b"slipway:secret").decode()
+    host = closed.prefix.partition("/")[0]
+    add_secret(place, "registry", config_dot_json=json.dumps({"auths": {host: {"auth": login}}}))
+
+    assert verify(closed.asking(content, live=closed.here(stock[2])), place) == Verified(asked=7, schema_fits=True)
+    assert remove(closed.removing(content.image), place).removed == 1
 
 
 def run_verb(folder: Path, verb: str, request: str | Message) -> dict[str, Any]:
