@@ -13,7 +13,16 @@ from slipway_operator.cluster.fake import FakeCluster
 from slipway_operator.cluster.observe import observe_model_deployment, with_figures
 from slipway_operator.controllers.reconcile import Reconciler, Room
 from slipway_operator.domain.keys import Key
-from slipway_operator.domain.requests import Built, Exported, Message, Resolved, Trained
+from slipway_operator.domain.requests import (
+    Built,
+    Exported,
+    Message,
+    Removed,
+    RemoveRequest,
+    Resolved,
+    Trained,
+    Verified,
+)
 from slipway_operator.domain.settings import Settings
 from slipway_operator.plan.model_deployment import plan_model_deployment
 from slipway_operator.plan.observed import Manifest, Observed, Plan, Ref, Sample
@@ -214,6 +223,11 @@ class World:
                     seconds=4.5,
                     metrics={"auc": 0.7},
                 )
+            case "verify":
+                return Verified(asked=7, schema_fits=True)
+            case "remove":
+                asked = RemoveRequest.model_validate_json(request)
+                return Removed(removed=len(asked.digests) + len(asked.environments), gone=0)
             case _:
                 return Exported(
                     image=digest("model image", request),
