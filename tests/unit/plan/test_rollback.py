@@ -180,6 +180,21 @@ async def test_what_cannot_be_done_is_refused_and_stays_refused(world, two, valu
     assert len(world.entries()) == 10, "a request that was refused does not come true later"
 
 
+async def test_two_doors_that_are_both_refused_do_not_talk_in_turns(world, two):
+    key, *_ = two
+    world.annotate(key, "slipway.dev/rollback", "9@r-1")
+    world.edit(key, "rollbackTo", {"revision": 8})
+    await world.settle(key)
+    world.cluster.writes.clear()
+    world.cluster.pass_time(60)
+    await world.look(key)
+    assert world.cluster.writes == []
+    assert {r["verb"]: r["state"] for r in world.status(key)["requests"]} == {
+        "Rollback": "Refused",
+        "RollbackTo": "Refused",
+    }
+
+
 async def test_nothing_to_go_back_to(world):
     key = world.add()
     await world.settle(key)

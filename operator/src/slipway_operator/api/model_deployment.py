@@ -600,7 +600,9 @@ class RolloutStatus(StatusModel):
 class RequestStatus(StatusModel):
     """What became of a request for a rollback, resume, promotion or abort: the newest of each verb."""
 
-    verb: Literal["Rollback", "Resume", "Promote", "Abort"] = Field(description="What was asked for.")
+    verb: Literal["Rollback", "Resume", "Promote", "Abort", "RollbackTo"] = Field(
+        description="What was asked for, by the annotation of that name; RollbackTo: by spec.rollbackTo."
+    )
     id: str = Field(max_length=63, description="Id of the request; the log entry that answers it carries it.")
     state: Literal["Pending", "Done", "Refused"] = Field(
         description="Pending: on its way. Done: the log has it. Refused: it cannot be done; message says why."

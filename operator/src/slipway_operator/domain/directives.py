@@ -19,6 +19,8 @@ from slipway_operator.domain.digests import short_of
 
 PREVIOUS: Final = "previous"
 NOW: Final = "now"
+FIELD: Final = "RollbackTo"
+"""Door of ``spec.rollbackTo``; that of an annotation is its verb."""
 STAMP: Final = "-stamp"
 """An annotation with this suffix says ``<resourceVersion> <user>`` of whoever set the one without it."""
 SPEC_STAMP: Final = "slipway.dev/spec-stamp"
@@ -53,6 +55,8 @@ class Directive:
     who: str
     who_by: str
     """``Admission``, ``FieldManager`` or ``Nobody``: how it is known who asked."""
+    door: str
+    """Where it was written, as status names it: each door is answered for itself."""
 
 
 def directives_of(metadata: Mapping[str, Any], rollback_to: tuple[int, str | None] | None) -> tuple[Directive, ...]:
@@ -79,6 +83,7 @@ def directives_of(metadata: Mapping[str, Any], rollback_to: tuple[int, str | Non
                 why="spec.rollbackTo",
                 who=who,
                 who_by=who_by,
+                door=FIELD,
             )
         )
     return tuple(found)
@@ -111,6 +116,7 @@ def _from_annotation(verb: Verb, value: str, metadata: Mapping[str, Any]) -> Dir
         why=" ".join(why.split())[:_WHY_LIMIT] if why else None,
         who=who,
         who_by=who_by,
+        door=verb.value,
     )
 
 

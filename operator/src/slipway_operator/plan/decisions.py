@@ -13,7 +13,7 @@ from typing import Literal
 
 from slipway_operator.api import ModelDeploymentSpec
 from slipway_operator.domain.contents import Content
-from slipway_operator.domain.directives import NOW, PREVIOUS, Directive, Verb, directives_of
+from slipway_operator.domain.directives import FIELD, NOW, PREVIOUS, Directive, Verb, directives_of
 from slipway_operator.domain.durations import format_time
 from slipway_operator.domain.revisions import LoggedEntry
 from slipway_operator.plan.holds import active_holds, other_good
@@ -40,7 +40,7 @@ class Answer:
     def to_wire(self) -> Manifest:
         """As status shows it."""
         return {
-            "verb": self.directive.verb.value,
+            "verb": self.directive.door,
             "id": self.directive.id,
             "state": self.state,
             "message": self.message,
@@ -134,18 +134,10 @@ def decide(
 
 
 def rows_of(seen: Observed, answers: Sequence[Answer]) -> list[Manifest]:
-    """The newest request of each verb, for status; one whose annotation is gone stays told."""
-    before = {str(r["verb"]): r for r in seen.status.get("requests") or ()}
-    rows = []
-    for verb in Verb:
-        mine = [a for a in answers if a.directive.verb is verb]
-        pending = [a for a in mine if a.state == "Pending"]
-        newest = max(pending or mine, key=lambda a: a.at, default=None)
-        if newest is not None:
-            rows.append(newest.to_wire())
-        elif verb.value in before:
-            rows.append(dict(before[verb.value]))
-    return rows
+    """The newest request at each door, for status; one that was taken away stays told."""
+    rows = {str(r["verb"]): dict(r) for r in seen.status.get("requests") or () if r.get("state") != "Pending"}
+    rows |= {a.directive.door: a.to_wire() for a in answers}
+    return [rows[door] for door in (*Verb, FIELD) if door in rows]
 
 
 def _known(seen: Observed, entries: Sequence[LoggedEntry], directive: Directive) -> Answer | None:
@@ -157,7 +149,7 @@ def _known(seen: Observed, entries: Sequence[LoggedEntry], directive: Directive)
                 directive=directive, state="Done", message=f"revision {entry.number}: {entry.why}", at=entry.at
             )
     for row in seen.status.get("requests") or ():
-        if (row.get("verb"), row.get("id")) == (directive.verb.value, directive.id) and row.get("state") != "Done":
+        if (row.get("verb"), row.get("id")) == (directive.door, directive.id) and row.get("state") != "Done":
             return Answer(
                 directive=directive,
                 state=row.get("state", "Pending"),
