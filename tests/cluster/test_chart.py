@@ -351,6 +351,61 @@ def test_only_the_operator_writes_the_log(release: Release) -> None:
     kube.run("delete", "controllerrevision", "true-1", *where, "--as", release.writer)
 
 
+WAYS_AROUND = {
+    "a-name-made-by-the-server": ("create", '{"metadata":{"generateName":"true-"}}'),
+    "apply": ("apply", '{"data":{"number":9}}'),
+    "apply-by-another-manager": (
+        "apply --server-side --force-conflicts --field-manager=slipway",
+        '{"data":{"number":9}}',
+    ),
+    "apply-of-a-label": ("apply --server-side", '{"metadata":{"labels":{"slipway.dev/owner":"somebody"}}}'),
+    "replace": ("replace", '{"data":{"number":9}}'),
+    "replace-by-force": ("replace --force", '{"data":{"number":9}}'),
+    "delete": ("delete", "{}"),
+    "delete-by-force": ("delete --force --grace-period=0", "{}"),
+    "delete-and-leave-what-it-owns": ("delete --cascade=orphan", "{}"),
+}
+
+
+@pytest.fixture
+def true_entry(release: Release) -> Iterator[str]:
+    """An entry that the operator wrote, which must be there unchanged afterwards."""
+    eventually_refused(
+        lambda: release.create(entry("forged"), "--dry-run=server"), "only the operator writes entries of the log"
+    )
+    release.create(entry("kept-1"), "--as", release.writer)
+    before = release.kube.get("controllerrevision", "kept-1", release.served)
+    yield "kept-1"
+    assert release.kube.get("controllerrevision", "kept-1", release.served) == before
+    release.kube.run("delete", "controllerrevision", "kept-1", "-n", release.served, "--as", release.writer)
+
+
+@pytest.mark.parametrize("way", WAYS_AROUND)
+def test_there_is_no_way_around_the_operator(release: Release, true_entry: str, way: str) -> None:
+    """Not even for an administrator, while the policy stands."""
+    command, change = WAYS_AROUND[way]
+    manifest = entry(true_entry)
+    for name, value in json.loads(change).items():
+        manifest[name] = {**manifest[name], **value}
+    if "generateName" in manifest["metadata"]:
+        del manifest["metadata"]["name"]
+    with pytest.raises(KubectlError, match="only the operator (writes|changes|removes) entries of the log"):
+        release.kube.run(*command.split(), "-n", release.served, "-f", "-", stdin=json.dumps(manifest))
+
+
+def test_all_at_once_is_no_way_around_either(release: Release, true_entry: str) -> None:
+    with pytest.raises(KubectlError, match="only the operator removes entries of the log"):
+        release.kube.run("delete", "controllerrevisions", "--all", "-n", release.served)
+    assert true_entry
+
+
+def test_a_revision_does_not_become_an_entry_later(release: Release) -> None:
+    release.create(entry("later-1", labels={"slipway.dev/owner": "nobody"}))
+    with pytest.raises(KubectlError, match="only the operator changes entries of the log"):
+        release.kube.run("label", "controllerrevision", "later-1", "-n", release.served, "slipway.dev/log=true")
+    release.kube.run("delete", "controllerrevision", "later-1", "-n", release.served)
+
+
 def test_other_controller_revisions_are_nobodys_business(release: Release) -> None:
     other = entry("statefulset-1", labels={"app": "database"})
 
