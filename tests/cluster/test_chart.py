@@ -389,7 +389,7 @@ def test_there_is_no_way_around_the_operator(release: Release, true_entry: str, 
         manifest[name] = {**manifest[name], **value}
     if "generateName" in manifest["metadata"]:
         del manifest["metadata"]["name"]
-    with pytest.raises(KubectlError, match="only the operator (writes|changes|removes) entries of the log"):
+    with pytest.raises(KubectlError, match=r"only the operator (writes|changes|removes) entries of the log"):
         release.kube.run(*command.split(), "-n", release.served, "-f", "-", stdin=json.dumps(manifest))
 
 
