@@ -145,7 +145,7 @@ def test_a_person_who_may_roll_back_may_do_nothing_else(lab: Lab, namespace: str
     ):
         with pytest.raises(KubectlError, match=refused):
             lab.kube.run(*change, "-n", namespace, f"--as={user}")
-    with pytest.raises(KubectlError, match="cannot patch"):
+    with pytest.raises(KubectlError, match="cannot get"):
         annotate(lab, namespace, "slipway.dev/rollback=previous", user="passer-by@example.com")
 
     annotate(
