@@ -43,7 +43,7 @@ type: $(SYNCED) ## Check types (mypy, strict).
 
 .PHONY: unit
 unit: $(SYNCED) ## Run the fast tests: no cluster, no network (the builder's talk to real servers on loopback).
-	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git sshd ssh-keygen svnserve \
+	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git h2spec sshd ssh-keygen svnserve \
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
 	@$(RUN) pytest -q -n 2 tests/unit tests/golden
 
@@ -132,6 +132,10 @@ test: ## Run every check and test, on a real cluster that is started where there
 	@hack/stages lint type unit verify cluster-up images install chart-check test-cluster e2e
 bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right prediction, split by step.
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_pipeline.py
+.PHONY: bench-grpc
+bench-grpc: $(SYNCED) ## Measure what carries gRPC: our HTTP/2 layer, the h2 library, gRPC's own server, MLServer.
+	@PYTHONPATH=hack python3 -m tools ensure h2load >/dev/null
+	@$(RUN) python tests/bench/bench_grpc.py
 .PHONY: bench-image
 bench-image: $(SYNCED) ## Measure an environment image from nothing to pushed, beside buildah.
 	@PYTHONPATH=hack $(RUN) python tests/bench/bench_buildah.py

@@ -119,6 +119,19 @@ GO_TOOLS = {
             programs={"kube-score": "github.com/zegl/kube-score/cmd/kube-score"},
             stamps={"main.version": "1.20.0"},
         ),
+        GoTool(
+            name="h2spec",
+            version="2.2.1+incompatible",  # as Go calls a module of before modules
+            programs={"h2spec": "github.com/summerwind/h2spec/cmd/h2spec"},
+            stamps={"main.VERSION": "2.2.1"},
+        ),
+        GoTool(
+            name="grpcurl",
+            version="1.9.4",
+            programs={"grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl"},
+            stamps={"main.version": "v1.9.4"},
+            cold="about a minute",
+        ),
         GoTool(name="kind", version="0.33.0", programs={"kind": "sigs.k8s.io/kind"}),
         GoTool(
             name="argocd",
@@ -141,6 +154,7 @@ DEBIAN = {
     "curl": "curl",
     "docker-registry": "docker-registry",
     "git": "git",
+    "h2load": "nghttp2-client",
     "ip": "iproute2",
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",

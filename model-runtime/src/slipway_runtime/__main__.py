@@ -16,6 +16,7 @@ import uvloop
 from slipway_runtime import __version__
 from slipway_runtime.dataplane import PlaneLimits
 from slipway_runtime.errors import CannotServe
+from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.logs import log_as_json
 from slipway_runtime.metrics import Metrics
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model-digest", type=digest, required=True, help="digest that model.onnx must have")
     parser.add_argument("--host", default="", help="address to listen on; all of them if not given")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on (default %(default)s)")
+    parser.add_argument("--grpc-port", type=int, default=8081, help="port for gRPC; 0: none (default %(default)s)")
     parser.add_argument("--max-body-bytes", type=int, default=HttpLimits().body_bytes, help="(default %(default)s)")
     parser.add_argument("--max-rows", type=int, default=65_536, help="rows of one request (default %(default)s)")
     parser.add_argument(
@@ -91,14 +93,17 @@ def main() -> int:
     server = ServerOptions(
         host=arguments.host,
         port=arguments.port,
+        grpc_port=arguments.grpc_port or None,
         drain_seconds=arguments.drain_seconds,
         limits=HttpLimits(body_bytes=arguments.max_body_bytes),
+        grpc_limits=GrpcLimits(message_bytes=arguments.max_body_bytes),
     )
     _log.info("slipway-runtime %s serves %s", __version__, arguments.model_digest)
     try:
         uvloop.run(serve(model, metrics, server))
     except OSError as error:
-        return _gave_up(f"port {arguments.port} cannot be listened on: {error.strerror}")
+        ports = f"port {arguments.port} or {arguments.grpc_port}" if arguments.grpc_port else f"port {arguments.port}"
+        return _gave_up(f"{ports} cannot be listened on: {error.strerror}")
     return 0
 
 

@@ -15,7 +15,9 @@ import signal
 import socket
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import TYPE_CHECKING
 
+from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.http.answers import HeadWriter
 from slipway_runtime.http.connection import Connection
 from slipway_runtime.http.limits import HttpLimits
@@ -25,6 +27,9 @@ from slipway_runtime.identifiers import sequence
 from slipway_runtime.memory import Thrift
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model
+
+if TYPE_CHECKING:
+    from slipway_runtime.grpc.site import Site
 
 _log = logging.getLogger(__name__)
 
@@ -39,16 +44,19 @@ class ServerOptions:
     host: str = ""
     """Empty: every address of this machine, of both families."""
     port: int = 8080
+    grpc_port: int | None = None
+    """None: no gRPC."""
     drain_seconds: float = 6.0
     settled_seconds: float = 0.25
     """While draining, a connection is closed after so long without a request."""
     last_answers_seconds: float = 15.0
     """How long after that begun requests may still take."""
     limits: HttpLimits = field(default_factory=HttpLimits)
+    grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
 
 
 class Server:
-    """Serves one model over HTTP."""
+    """Serves one model over HTTP and gRPC."""
 
     def __init__(self, model: Model, metrics: Metrics, options: ServerOptions) -> None:
         self._model = model
@@ -62,12 +70,11 @@ class Server:
         self._stop = asyncio.Event()
         self._now = False
         self._listening = asyncio.Event()
-        self._address: tuple[str, int] = ("", 0)
-
-    @property
-    def port(self) -> int:
+        self._site: Site | None = None
+        self.port = 0
         """The port that it listens on."""
-        return self._address[1]
+        self.grpc_port = 0
+        """The port that it speaks gRPC on; 0: on none."""
 
     async def started(self) -> None:
         """Wait until it listens."""
@@ -85,9 +92,14 @@ class Server:
             OSError: If the address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
-        listener = _listener(self._options.host, self._options.port)
-        self._address = listener.getsockname()[:2]
-        server = await loop.create_server(lambda: Connection(self._shared), sock=listener, backlog=1024)
+        options = self._options
+        listener = _listener(options.host, options.port)
+        self.port = listener.getsockname()[1]
+        servers = [await loop.create_server(lambda: Connection(self._shared), sock=listener, backlog=1024)]
+        if options.grpc_port is not None:
+            listener = _listener(options.host, options.grpc_port)
+            self.grpc_port = listener.getsockname()[1]
+            servers.append(await loop.create_server(self._grpc_connection, sock=listener, backlog=1024))
         self._ready(ready=True)
         self._listening.set()
         _log.info("ready on port %d", self.port)
@@ -95,11 +107,13 @@ class Server:
         try:
             await self._stop.wait()
             await self._drain()
-            server.close()
+            for server in servers:
+                server.close()
             await self._last_answers()
         finally:
             sweeper.cancel()
-            server.close()
+            for server in servers:
+                server.close()
             self._ready(ready=False)
             for connection in tuple(self._shared.connections):
                 connection.abort()
@@ -108,6 +122,17 @@ class Server:
 
     def _ready(self, *, ready: bool) -> None:
         self._router.ready = self._metrics.ready = ready
+        if self._site is not None:
+            self._site.ready(ready=ready)
+
+    def _grpc_connection(self) -> asyncio.Protocol:
+        # Imported when somebody first asks: who speaks HTTP alone pays neither its memory nor its start.
+        from slipway_runtime.grpc import connection, site  # noqa: PLC0415
+
+        if self._site is None:
+            self._site = site.Site(self._model, self._shared, self._options.grpc_limits)
+            self._site.ready(ready=self._router.ready)
+        return connection.Connection(self._site)
 
     async def _sweep(self) -> None:
         shared, thrift = self._shared, Thrift()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from slipway_runtime.http.answers import HeadWriter
 from slipway_runtime.http.exchange import Exchange
@@ -13,8 +13,21 @@ from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.observing.watching import Watch
 
-if TYPE_CHECKING:
-    from slipway_runtime.http.connection import Connection
+
+class AnyConnection(Protocol):
+    """What the server asks of each connection, whichever protocol it speaks."""
+
+    def sweep(self, now: float) -> None:
+        """Close what has stayed as it is for too long."""
+
+    def touch(self, now: float) -> None:
+        """Count time from now."""
+
+    def close_if_idle(self, now: float, settled: float) -> None:
+        """Close if nothing has been asked for a moment (while draining)."""
+
+    def abort(self) -> None:
+        """End at once."""
 
 
 class Shared:
@@ -29,7 +42,7 @@ class Shared:
         self.new_id = new_id
         self.watch = Watch(metrics)
         self.limits = HttpLimits()
-        self.connections: set[Connection] = set()
+        self.connections: set[AnyConnection] = set()
         self.known_heads = KnownHeads()
         self.buffered = 0
         """Bytes of bodies that are still arriving."""

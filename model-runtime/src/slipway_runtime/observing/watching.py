@@ -37,13 +37,25 @@ class Timeline:
 class Watched(Protocol):
     """What is to be known of a request, whatever it came by."""
 
-    endpoint: str
     request_id: str
     started: float
-    method: bytes
-    target: bytes
-    headers: dict[bytes, bytes]
     timeline: Timeline | None
+
+    @property
+    def endpoint(self) -> str:
+        """What was asked, as the metrics name it."""
+
+    @property
+    def method(self) -> bytes:
+        """The HTTP method."""
+
+    @property
+    def target(self) -> bytes:
+        """The path, as it came."""
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Header lines, or a call's metadata."""
 
 
 class Listener(Protocol):

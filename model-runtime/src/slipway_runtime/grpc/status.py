@@ -1,0 +1,69 @@
+"""How calls end: gRPC's status codes, and the runtime's errors in their terms."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from slipway_runtime.errors import (
+    EngineFailed,
+    InvalidRequest,
+    Overloaded,
+    Refused,
+    SlipwayRuntimeError,
+    TooLarge,
+    TooLate,
+    UnknownModel,
+)
+
+
+class Code(IntEnum):
+    """Those codes of https://grpc.io/docs/guides/status-codes/ that are used here."""
+
+    OK = 0
+    CANCELLED = 1
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+_CODES: dict[type[SlipwayRuntimeError], Code] = {
+    InvalidRequest: Code.INVALID_ARGUMENT,
+    UnknownModel: Code.NOT_FOUND,
+    TooLarge: Code.RESOURCE_EXHAUSTED,
+    Refused: Code.INVALID_ARGUMENT,
+    EngineFailed: Code.INTERNAL,
+    Overloaded: Code.UNAVAILABLE,
+    TooLate: Code.DEADLINE_EXCEEDED,
+}
+
+HTTP = {
+    Code.OK: 200,
+    Code.CANCELLED: 499,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.RESOURCE_EXHAUSTED: 413,
+    Code.UNIMPLEMENTED: 404,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.UNAUTHENTICATED: 401,
+}
+"""What the same outcome is called over HTTP: one set of codes in the metrics, whichever door was taken."""
+
+
+class CallFailed(SlipwayRuntimeError):  # noqa: N818 -- named after what happened
+    """A call ends with a code of gRPC's own."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def code_of(error: SlipwayRuntimeError) -> Code:
+    """Map one of the runtime's errors."""
+    return error.code if isinstance(error, CallFailed) else _CODES.get(type(error), Code.INTERNAL)

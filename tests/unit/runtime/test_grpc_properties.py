@@ -1,0 +1,147 @@
+"""Properties of gRPC's codecs: arrays against NumPy, header blocks against the hpack library alone."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+
+import hpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from slipway_runtime.errors import SlipwayRuntimeError
+from slipway_runtime.grpc.codec import _FIELDS, GrpcAnswerWriter, read_infer
+from slipway_runtime.grpc.frames import BrokenStream
+from slipway_runtime.grpc.headers import Block, HeaderReader, HeaderWriter
+from slipway_runtime.grpc.messages import message_class
+from slipway_runtime.protocol.datatypes import DATATYPES
+from slipway_runtime.protocol.signature import Signature, TensorSpec
+
+Request = message_class("inference.ModelInferRequest")
+Answer = message_class("inference.ModelInferResponse")
+NUMBERS = [name for name in DATATYPES if name != "BYTES"]
+shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)
+
+
+def writer(datatype: str, dimensions: int) -> GrpcAnswerWriter:
+    spec = TensorSpec("y", DATATYPES[datatype], (-1,) * dimensions, "y")
+    return GrpcAnswerWriter(Signature((spec,), (spec,), (), (), ""), "m", "v")
+
+
+@pytest.mark.parametrize("datatype", NUMBERS)
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_numbers_arrive_as_numpy_has_them(datatype, data):
+    array = data.draw(hnp.arrays(DATATYPES[datatype].array, shapes))
+    tensor = {"name": "x", "datatype": datatype, "shape": array.shape}
+    requests = [Request(inputs=[tensor], raw_input_contents=[array.tobytes()])]
+    if datatype in _FIELDS:
+        requests.append(Request(inputs=[{**tensor, "contents": {_FIELDS[datatype]: array.ravel().tolist()}}]))
+    for request in requests:
+        name, read = read_infer(request.SerializeToString()).inputs["x"]
+
+        assert name == datatype
+        np.testing.assert_array_equal(read, array)
+
+
+@pytest.mark.parametrize("datatype", NUMBERS)
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_numbers_leave_as_numpy_has_them(datatype, data):
+    array = data.draw(hnp.arrays(DATATYPES[datatype].array, shapes))
+    write = writer(datatype, array.ndim)
+
+    raw = Answer.FromString(write.write("r", [array], None, raw=True))
+    typed = Answer.FromString(write.write("r", [array], None, raw=False))
+
+    assert list(raw.outputs[0].shape) == list(array.shape)
+    np.testing.assert_array_equal(np.frombuffer(raw.raw_output_contents[0], array.dtype), array.ravel())
+    if datatype in _FIELDS:
+        values = getattr(typed.outputs[0].contents, _FIELDS[datatype])
+        np.testing.assert_array_equal(np.array(values, array.dtype), array.ravel())
+    else:
+        assert typed == raw
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.text(), min_size=1, max_size=20))
+def test_strings_come_and_go(texts):
+    raw = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
+    tensor = {"name": "x", "datatype": "BYTES", "shape": [len(texts)]}
+    typed = Request(inputs=[{**tensor, "contents": {"bytes_contents": [text.encode() for text in texts]}}])
+    for request in (Request(inputs=[tensor], raw_input_contents=[raw]), typed):
+        _, read = read_infer(request.SerializeToString()).inputs["x"]
+
+        assert read.tolist() == texts
+        answer = Answer.FromString(writer("BYTES", 1).write("r", [read], None, raw=True))
+        assert answer.raw_output_contents == [raw]
+        answer = Answer.FromString(writer("BYTES", 1).write("r", [read], None, raw=False))
+        assert [value.decode() for value in answer.outputs[0].contents.bytes_contents] == texts
+
+
+@settings(deadline=None)
+@given(message=st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(message):
+    with contextlib.suppress(SlipwayRuntimeError):
+        read_infer(message)
+
+
+@settings(deadline=None)
+@given(size=st.integers(0, 70_000))
+def test_an_id_of_any_length_comes_back(size):
+    answer = Answer.FromString(writer("FP32", 1).write("x" * size, [np.zeros(1, np.float32)], None, raw=True))
+
+    assert answer.id == "x" * size
+
+
+names = st.sampled_from([b"grpc-timeout", b"x-request-id", b"user-agent", b"a", b"te"])
+regular = st.tuples(names, st.sampled_from([b"trailers", b"1S", b"abc", b"x" * 300]), st.booleans())
+start = [(b":method", b"POST", False), (b":scheme", b"http", False), (b":path", b"/s/m", False)]
+header_lists = st.lists(st.lists(regular, max_size=4).map(lambda rest: start + rest), max_size=12)
+
+
+@settings(deadline=None)
+@given(lists=header_lists, sizes=st.lists(st.sampled_from([0, 60, 400, 4096]), max_size=12))
+def test_blocks_that_come_again_mean_what_they_say(lists, sizes):
+    """The reader keeps meanings of blocks; with a table that changes all the time it must never mix them up."""
+    encoder = hpack.Encoder()
+    decoder = hpack.Decoder(max_header_list_size=16_384)
+    reader = HeaderReader(dict, 16_384)
+    for index, pairs in enumerate([*lists, *lists]):
+        if index < len(sizes) and encoder.header_table_size != sizes[index]:
+            encoder.header_table_size = sizes[index]
+        block = encoder.encode(pairs)
+        wanted: dict[bytes, bytes] = {}
+        for name, value in decoder.decode(block, raw=True):
+            wanted.setdefault(name, value)
+        try:
+            found = reader.request(block)
+        except BrokenStream:
+            assert wanted.get(b"te") not in (None, b"trailers")
+        else:
+            assert found == wanted
+
+
+blocks = st.lists(st.integers(0, 5), max_size=30)
+
+
+@settings(deadline=None)
+@given(order=blocks, sizes=st.lists(st.sampled_from([0, 50, 120, 4096, 65_536]), max_size=30))
+def test_blocks_are_written_so_that_others_read_them(order, sizes):
+    known = [
+        Block((b":status", b"200"), (b"content-type", b"application/grpc"), (b"slipway-content", b"abc")),
+        Block((b"grpc-status", b"0")),
+        Block((b"grpc-status", b"3"), (b"grpc-message", b"what"), again=False),
+        Block((b":status", b"200"), (b"x", b"y" * 100)),
+        Block((b":status", b"200"), (b"x", b"y" * 100), (b"z", b"1"), again=False),
+        Block((b":status", b"200")),
+    ]
+    writing = HeaderWriter()
+    decoder = hpack.Decoder()
+    for index, choice in enumerate(order):
+        if index < len(sizes):
+            writing.limit(sizes[index])
+        assert list(decoder.decode(writing.block(known[choice]), raw=True)) == list(known[choice].pairs)
