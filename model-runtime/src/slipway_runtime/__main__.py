@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model-digest", type=digest, required=True, help="digest that model.onnx must have")
     parser.add_argument("--host", default="", help="address to listen on; all of them if not given")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on (default %(default)s)")
-    parser.add_argument("--grpc-port", type=int, default=8081, help="port for gRPC; 0: none (default %(default)s)")
+    parser.add_argument(
+        "--grpc-port", type=int, help="port for gRPC; 0: none (default 8081, and none if --port is not 8080)"
+    )
     parser.add_argument("--max-body-bytes", type=int, default=HttpLimits().body_bytes, help="(default %(default)s)")
     parser.add_argument("--max-rows", type=int, default=65_536, help="rows of one request (default %(default)s)")
     parser.add_argument(
@@ -93,7 +95,7 @@ def main() -> int:
     server = ServerOptions(
         host=arguments.host,
         port=arguments.port,
-        grpc_port=arguments.grpc_port or None,
+        grpc_port=_grpc_port(arguments),
         drain_seconds=arguments.drain_seconds,
         limits=HttpLimits(body_bytes=arguments.max_body_bytes),
         grpc_limits=GrpcLimits(message_bytes=arguments.max_body_bytes),
@@ -102,9 +104,15 @@ def main() -> int:
     try:
         uvloop.run(serve(model, metrics, server))
     except OSError as error:
-        ports = f"port {arguments.port} or {arguments.grpc_port}" if arguments.grpc_port else f"port {arguments.port}"
-        return _gave_up(f"{ports} cannot be listened on: {error.strerror}")
+        return _gave_up(f"{error.filename} cannot be listened on: {error.strerror}")
     return 0
+
+
+def _grpc_port(arguments: argparse.Namespace) -> int | None:
+    if arguments.grpc_port is None:
+        # Who runs several on one machine chooses their ports; a second one that is taken would only surprise.
+        return 8081 if arguments.port == 8080 else None
+    return int(arguments.grpc_port) or None
 
 
 def _gave_up(reason: str) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 from dataclasses import dataclass, field
@@ -172,7 +173,18 @@ class Server:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """Open a listening socket; without a host for both families, where the machine has both."""
+    """Open a listening socket; without a host for both families, where the machine has both.
+
+    Raises:
+        OSError: With the port as its file name.
+    """
+    try:
+        return _opened(host, port)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), f"port {port}") from None
+
+
+def _opened(host: str, port: int) -> socket.socket:
     if host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=1024)

@@ -233,7 +233,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Start servers on free ports of loopback; all of them end with the test."""
     running: list[Running] = []
 
-    async def begin(files: Files | None = None, limits: HttpLimits | None = None, **options: float) -> Running:
+    async def begin(files: Files | None = None, limits: HttpLimits | None = None, **options: Any) -> Running:
         metrics = Metrics("toy", "c0ffee1234")
         model = load_model((files or linear()).write(tmp_path / str(len(running))), metrics)
         chosen = ServerOptions(
