@@ -6,8 +6,8 @@ import asyncio
 import gzip
 import re
 import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import h2.config
@@ -64,9 +64,19 @@ class Wire:
         self.goaways: list[tuple[int, int]] = []
         self.closed = False
         self.rest = b""
+        self.held = False
 
     def flush(self) -> None:
-        self.writer.write(self.h2.data_to_send())
+        if not self.held:
+            self.writer.write(self.h2.data_to_send())
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Send all that is asked meanwhile in one piece, so that the server reads it in one turn."""
+        self.held = True
+        yield
+        self.held = False
+        self.flush()
 
     def call(self, path: str, message: bytes | None, end: bool = True, flag: int = 0, **fields: str) -> int:
         stream: int = self.h2.get_next_available_stream_id()
@@ -113,9 +123,9 @@ class Wire:
         if reply is None:
             return
         if isinstance(event, h2.events.ResponseReceived):
-            reply.head = dict(event.headers)
+            reply.head = texts(event.headers)
         elif isinstance(event, h2.events.TrailersReceived):
-            reply.trailer = dict(event.headers)
+            reply.trailer = texts(event.headers)
         elif isinstance(event, h2.events.DataReceived):
             reply.body += event.data
             if self.updates and event.flow_controlled_length:
@@ -130,6 +140,10 @@ class Wire:
         stream = self.call(path, message, **fields)
         await self.until(lambda: self.replies[stream].ended)
         return self.replies[stream]
+
+
+def texts(fields: Any) -> dict[str, str]:
+    return {str(name): str(value) for name, value in fields}
 
 
 @asynccontextmanager
@@ -319,35 +333,20 @@ async def test_a_call_that_was_given_up_does_not_run(begin):
     async with wired(running) as wire:
         await wire.reply(INFER, rows((1, 0)))
         stream = wire.h2.get_next_available_stream_id()
-        writer, wire.writer = wire.writer, Silent()  # so that all of it is one read
-        wire.call(INFER, rows((1, 0)))
-        wire.h2.reset_stream(stream, 8)
-        wire.flush()
-        writer.write(wire.writer.written)
-        wire.writer = writer
+        with wire.at_once():
+            wire.call(INFER, rows((1, 0)))
+            wire.h2.reset_stream(stream, 8)
         await wire.reply(INFER, rows((1, 0)))
 
         assert metric(running, "slipway_rows_total") == 2
         assert metric(running, "slipway_requests_in_flight") == 0
 
 
-class Silent:
-    """Keeps what would be written."""
-
-    def __init__(self) -> None:
-        self.written = b""
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-
 async def test_calls_of_one_moment_run_together(begin):
     running = await begin()
     async with wired(running) as wire:
-        writer, wire.writer = wire.writer, Silent()
-        streams = [wire.call(INFER, rows((1, index))) for index in range(20)]
-        writer.write(wire.writer.written)
-        wire.writer = writer
+        with wire.at_once():
+            streams = [wire.call(INFER, rows((1, index))) for index in range(20)]
         await wire.until(lambda: all(wire.replies[stream].ended for stream in streams))
 
     assert metric(running, "slipway_batch_rows_count") == 1
