@@ -70,13 +70,15 @@ class Artifacts:
         Raises:
             Problem: crane is not there, or nobody says which registry.
         """
-        platform = None if options.insecure and (options.registry or entry.get("registry")) else settings(session)
+        platform = None if options.insecure and (options.registry or entry.get("repository")) else settings(session)
         known = (platform or {}).get("registry") or {}
-        prefix = options.registry or entry.get("registry") or known.get("prefix")
+        repository = str(entry.get("repository") or f"{known.get('prefix') or ''}/{session.namespace}/{name}")
+        prefix, *own = repository.rsplit("/", 2)
+        prefix = (options.registry or prefix).rstrip("/")
         if not prefix:
             raise Problem("the log does not say in which registry the content is: name its prefix with --registry")
         client = registry_client(insecure=options.insecure or bool(known.get("insecure")))
-        return cls(client, entry, f"{str(prefix).rstrip('/')}/{session.namespace}/{name}")
+        return cls(client, entry, "/".join([prefix, *own]))
 
     @property
     def digests(self) -> Mapping[str, str]:

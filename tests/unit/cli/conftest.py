@@ -220,7 +220,7 @@ def entry(number: int, content: str, **more: Any) -> Manifest:
             "signature": digest(letter),
         },
         "spec": {"source": {"git": {"url": "https://git.test/delay.git", "ref": f"v{number}"}}},
-        "registry": "reg.test/models",
+        "repository": "reg.test/models/airline/flight-delay",
         "steps": [
             {"name": "Train", "key": "1", "answer": {"metrics": {"roc_auc": 0.70 + number / 100}, "seconds": 41.0}},
             {"name": "Export", "key": "2", "answer": {"rows": 200, "maxAbsoluteDifference": 2e-7, "labelFlips": 0}},

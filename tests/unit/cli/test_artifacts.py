@@ -160,7 +160,7 @@ def published(api, make, address, index, tmp_path, monkeypatch):
         pin = f"tiny=={version} --hash={hashes[version]}\n"
         digests = build(root, write_project(root / "project", version, pin), to, features)
         spec = {"environment": environment, "source": {"git": {"ref": f"v{number}"}}}
-        entry = make.entry(number, content, digests=digests, spec=spec, registry=to.prefix)
+        entry = make.entry(number, content, digests=digests, spec=spec, repository=f"{to.prefix}/airline/flight-delay")
         api.put(f"/apis/apps/v1/namespaces/{make.NAMESPACE}/controllerrevisions", make.revision(entry))
     return to
 
@@ -180,6 +180,16 @@ def test_pull_brings_what_was_exported(slipway, tmp_path):
         "signature.json",
     ]
     assert f"sha256:{hashlib.sha256(b'onnxcarrier').hexdigest()}  {target}/model.onnx" in ended.out
+
+
+def test_a_registry_that_has_another_name_here(published, api, make, slipway, tmp_path):
+    """The cluster's own name for it is in the log, and the person's machine knows another one."""
+    path = f"/apis/apps/v1/namespaces/{make.NAMESPACE}/controllerrevisions/flight-delay-2"
+    api.objects[path]["data"]["repository"] = "registry.cluster.test:5000/models/airline/flight-delay"
+
+    ended = slipway("pull", "flight-delay", "--to", str(tmp_path / "x"), "--registry", published.prefix, "--insecure")
+
+    assert ended.code == 0, ended.err
 
 
 @pytest.mark.usefixtures("published")

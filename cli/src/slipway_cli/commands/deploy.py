@@ -137,10 +137,12 @@ def _repository(session: Session, name: str, push: str | None, options: Registry
         return options.insecure, repository, repository
     known = (settings(session) or {}).get("registry") or {}
     entries = read_log(session, name)
-    prefix = known.get("prefix") or (entries[-1].get("registry") if entries else None)
-    if not prefix:
+    if known.get("prefix"):
+        call = f"{str(known['prefix']).rstrip('/')}/{session.namespace}/{name}"
+    elif entries and entries[-1].get("repository"):
+        call = str(entries[-1]["repository"])
+    else:
         raise Problem("you may not read in which registry this platform keeps things: name a repository with --push")
-    call = f"{str(prefix).rstrip('/')}/{session.namespace}/{name}"
     reach = f"{options.registry.rstrip('/')}/{session.namespace}/{name}" if options.registry else call
     return options.insecure or bool(known.get("insecure")), reach, call
 
