@@ -139,6 +139,9 @@ bench-grpc: $(SYNCED) ## Measure what carries gRPC: our HTTP/2 layer, the h2 lib
 .PHONY: bench-image
 bench-image: $(SYNCED) ## Measure an environment image from nothing to pushed, beside buildah.
 	@PYTHONPATH=hack $(RUN) python tests/bench/bench_buildah.py
+.PHONY: bench-cli
+bench-cli: $(SYNCED) ## Measure how long the command line takes to start.
+	@$(RUN) python tests/bench/bench_cli.py
 .PHONY: bench-rollback
 bench-rollback: $(SYNCED) ## Roll back and out 50 times under load; count what fails, and time the way to the first answer.
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_rollback.py
