@@ -21,6 +21,7 @@ from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.logs import log_as_json
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import ModelOptions, load_model
+from slipway_runtime.observing.options import add_arguments, observing_options
 from slipway_runtime.server import ServerOptions, serve
 
 _log = logging.getLogger("slipway_runtime")
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--drain-seconds", type=float, default=6.0, help="how long to answer after SIGTERM (default %(default)s)"
     )
+    add_arguments(parser)
     return parser
 
 
@@ -99,10 +101,13 @@ def main() -> int:
         drain_seconds=arguments.drain_seconds,
         limits=HttpLimits(body_bytes=arguments.max_body_bytes),
         grpc_limits=GrpcLimits(message_bytes=arguments.max_body_bytes),
+        observing=observing_options(arguments),
     )
     _log.info("slipway-runtime %s serves %s", __version__, arguments.model_digest)
     try:
         uvloop.run(serve(model, metrics, server))
+    except CannotServe as error:
+        return _gave_up(error.message)
     except OSError as error:
         return _gave_up(f"{error.filename} cannot be listened on: {error.strerror}")
     return 0

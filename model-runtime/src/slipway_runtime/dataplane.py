@@ -353,9 +353,11 @@ class DataPlane:
         self.learn(rows, thread_time() - start_worked)
         ended = perf_counter()
         self._metrics.ran(rows, ended - start, feeds, outputs)
+        offset = 0
         for work in batch:
             if work.timeline is not None:
-                work.timeline.ran(start, ended)
+                work.timeline.ran(start, ended, feeds, outputs, offset)
+            offset += work.rows
         if len(batch) > 1 and any(output.shape[:1] != (rows,) for output in outputs):
             raise EngineFailed("the model gave another number of rows than it took")
         return outputs

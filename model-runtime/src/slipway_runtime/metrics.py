@@ -58,6 +58,7 @@ FAMILIES = (
     Family("slipway_feature_ks", "gauge", "Kolmogorov-Smirnov distance from the reference.", adds_up=False),
     Family("slipway_prediction_psi", "gauge", "Population stability index of the answers.", adds_up=False),
     Family("slipway_feedback_total", "counter", "Truths that became known later, by how they were taken."),
+    Family("slipway_lost_total", "counter", "Lines of the access log and traces that there was no room for."),
     Family("slipway_records_total", "counter", "Recorded requests, by what became of them."),
 )
 """Everything that a runtime tells, in this order."""
@@ -101,6 +102,8 @@ class Metrics:
     """All that one process counts, labelled with the model and the content that it serves."""
 
     def __init__(self, model: str, content: str) -> None:
+        self.model = model
+        self.content = content
         self._labels = labelled(model=model, content=content)
         self._requests: dict[tuple[str, int], int] = {}
         self._latency: dict[str, Histogram] = {}

@@ -28,6 +28,8 @@ from slipway_runtime.identifiers import sequence
 from slipway_runtime.memory import Thrift
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model
+from slipway_runtime.observing.options import ObservingOptions, observers
+from slipway_runtime.observing.watching import Watch
 
 if TYPE_CHECKING:
     from slipway_runtime.grpc.site import Site
@@ -54,6 +56,7 @@ class ServerOptions:
     """How long after that begun requests may still take."""
     limits: HttpLimits = field(default_factory=HttpLimits)
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
+    observing: ObservingOptions = field(default_factory=ObservingOptions)
 
 
 class Server:
@@ -68,6 +71,9 @@ class Server:
         self._head = HeadWriter(identity)
         self._shared = Shared(self._router.handle, self._head, metrics, sequence())
         self._shared.limits = options.limits
+        self._observers = observers(options.observing, model.signature, metrics)
+        self._shared.watch = Watch(metrics, self._observers.listeners)
+        self._router.recorder = self._observers.recorder
         self._stop = asyncio.Event()
         self._now = False
         self._listening = asyncio.Event()
@@ -119,6 +125,7 @@ class Server:
             for connection in tuple(self._shared.connections):
                 connection.abort()
             self._model.plane.close()
+            await asyncio.to_thread(self._observers.close)
         _log.info("stopped")
 
     def _ready(self, *, ready: bool) -> None:

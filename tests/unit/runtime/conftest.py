@@ -236,9 +236,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async def begin(files: Files | None = None, limits: HttpLimits | None = None, **options: Any) -> Running:
         metrics = Metrics("toy", "c0ffee1234")
         model = load_model((files or linear()).write(tmp_path / str(len(running))), metrics)
-        chosen = ServerOptions(
-            host="127.0.0.1", port=0, limits=limits or HttpLimits(), **{"drain_seconds": 0.0, **options}
-        )
+        given: dict[str, Any] = {"drain_seconds": 0.0, **options}
+        chosen = ServerOptions(host="127.0.0.1", port=0, limits=limits or HttpLimits(), **given)
         server = Server(model, metrics, chosen)
         one = Running(server, metrics, asyncio.create_task(server.run()))
         running.append(one)

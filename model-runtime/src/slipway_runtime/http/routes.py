@@ -11,21 +11,24 @@ from urllib.parse import unquote_to_bytes
 
 from slipway_runtime import __version__
 from slipway_runtime.dataplane import Outcome
-from slipway_runtime.errors import InvalidRequest, SlipwayRuntimeError, TooLarge, UnknownModel
+from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, TooLarge, UnknownModel
 from slipway_runtime.http.answers import JSON, Answer, answer_to, failure, ok
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.http.usual import UsualInfer
 from slipway_runtime.metrics import CONTENT_TYPE, Metrics
 from slipway_runtime.model import Model
 from slipway_runtime.protocol.answers import model_metadata, server_metadata
+from slipway_runtime.protocol.feedback import read_feedback
 from slipway_runtime.protocol.requests import EXAMPLE, RequestedOutput, decode_infer, infer_of, json_of
 from slipway_runtime.protocol.tables import wants_table
 
 if TYPE_CHECKING:
     from slipway_runtime.http.page import Page
+    from slipway_runtime.observing.recording import Recorder
 
 _log = logging.getLogger(__name__)
 
+_TRUTHS = 65_536
 _CSV = b"text/csv; charset=utf-8; header=present"
 _VARY = b"vary: accept\r\n"
 
@@ -56,6 +59,8 @@ class Router:
         self._usual = UsualInfer(model.packer, model.plane, model.writer)
         self.ready = False
         """Whether this pod wants requests; the server says so."""
+        self.recorder: Recorder | None = None
+        """Where feedback goes, if anything is recorded."""
         self._page: Page | None = None
         self._routes = self._table()
 
@@ -70,11 +75,13 @@ class Router:
             b"/metrics": _get("metrics", lambda _: Answer(200, self._metrics.render(), CONTENT_TYPE)),
             b"/": _get("page", self._shown),
             b"/openapi.json": _get("metadata", self._described),
+            b"/feedback": Route("feedback", {b"POST": self._feedback}),
             b"/predict": Route("predict", {b"POST": self._predict}),
         }
         for prefix in (base, base + b"/versions/" + version.encode()):
             routes[prefix] = _get("metadata", lambda _: metadata)
             routes[prefix + b"/ready"] = _get("health", self._model_readiness)
+            routes[prefix + b"/feedback"] = Route("feedback", {b"POST": self._feedback})
             routes[prefix + b"/infer"] = Route("infer", {b"POST": self._infer})
         return routes
 
@@ -193,6 +200,15 @@ class Router:
                 exchange.finish(Answer(200, model.objects.write(exchange.request_id, outcome)))
 
         exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline)
+
+    def _feedback(self, exchange: Exchange) -> None:
+        if self.recorder is None:
+            raise UnknownModel("feedback is not recorded here; the runtime's --record-to says where to")
+        feedback = read_feedback(self._body(exchange), max_rows=_TRUTHS)
+        if not self.recorder.take_truth(*feedback):
+            raise Overloaded("too much feedback is waiting; try again in a moment")
+        self._metrics.count("slipway_feedback_total", len(feedback.truths))
+        exchange.finish(Answer(202, ok({"id": feedback.request_id, "accepted": len(feedback.truths)}).body))
 
     def _body(self, exchange: Exchange) -> bytes:
         headers = exchange.headers

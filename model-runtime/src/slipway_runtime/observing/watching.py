@@ -5,10 +5,13 @@ A timeline is made for as many requests a second as cost nothing; with the acces
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from slipway_runtime.metrics import Metrics
+from slipway_runtime.protocol.alignment import Feeds
+from slipway_runtime.protocol.tensors import Array
 
 _TIMED = 500
 """Requests that are timed in their steps between two ticks (half a second)."""
@@ -17,21 +20,24 @@ _TIMED = 500
 class Timeline:
     """When one request began, was understood, ran, and was answered; seconds of `perf_counter`, 0 where it was not."""
 
-    __slots__ = ("begun", "queued", "rows", "run_began", "run_ended")
+    __slots__ = ("begun", "feeds", "offset", "outputs", "queued", "rows", "run_began", "run_ended")
 
     def __init__(self) -> None:
         self.begun = perf_counter()
         self.queued = self.run_began = self.run_ended = 0.0
-        self.rows = 0
+        self.rows = self.offset = 0
+        self.feeds: Feeds | None = None
+        self.outputs: Sequence[Array] = ()
 
     def parsed(self, rows: int) -> None:
         """Its body is understood; it waits."""
         self.queued = perf_counter()
         self.rows = rows
 
-    def ran(self, began: float, ended: float) -> None:
-        """It ran, alone or with others."""
+    def ran(self, began: float, ended: float, feeds: Feeds, outputs: Sequence[Array], offset: int) -> None:
+        """It ran, alone or with others; its rows begin at ``offset``."""
         self.run_began, self.run_ended = began, ended
+        self.feeds, self.outputs, self.offset = feeds, outputs, offset
 
 
 class Watched(Protocol):
@@ -58,20 +64,21 @@ class Watched(Protocol):
         """Header lines, or a call's metadata."""
 
 
-class Listener(Protocol):
-    """Takes finished requests: a trace's exporter, the access log."""
+class Finished(NamedTuple):
+    """A request that was answered."""
 
-    def __call__(self, request: Watched, timeline: Timeline, status: int, size: int, ended: float) -> None:
-        """Take one request.
+    request: Watched
+    timeline: Timeline
+    status: int
+    """The answer's, as HTTP has it."""
+    size: int
+    """Bytes of the answer's body."""
+    ended: float
+    """When it was written; seconds of `perf_counter`."""
 
-        Args:
-            request: What was asked.
-            timeline: When.
-            status: The answer's HTTP status.
-            size: Bytes of the answer's body.
-            ended: When it was written; seconds of `perf_counter`.
-        """
-        ...
+
+Listener = Callable[[Finished], None]
+"""Takes finished requests: the access log, traces, records."""
 
 
 class Watch:
@@ -102,8 +109,10 @@ class Watch:
             took("queue", timeline.run_began - timeline.queued)
             took("run", timeline.run_ended - timeline.run_began)
             took("encode", ended - timeline.run_ended)
-        for listener in self._listeners:
-            listener(request, timeline, status, size, ended)
+        if self._listeners:
+            told = Finished(request, timeline, status, size, ended)
+            for listener in self._listeners:
+                listener(told)
 
     def tick(self) -> None:
         """Time further requests; called twice a second."""

@@ -1,0 +1,112 @@
+"""Where records go: files in a folder, or a service that takes them over HTTP.
+
+Each piece is an Arrow IPC stream (https://arrow.apache.org/docs/format/Columnar.html) of its own.
+A folder holds a bounded number of bytes: the oldest pieces go first.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import deque
+from pathlib import Path
+from typing import Protocol
+
+MEDIA_TYPE = "application/vnd.apache.arrow.stream"
+
+
+class Sink(Protocol):
+    """Takes pieces; only ever from one thread."""
+
+    def write(self, kind: str, piece: bytes) -> None:
+        """Keep a piece.
+
+        Args:
+            kind: ``predictions`` or ``feedback``.
+            piece: An Arrow IPC stream.
+
+        Raises:
+            OSError: If it cannot be kept.
+        """
+        ...
+
+
+class Folder:
+    """Keeps pieces as files, named by time."""
+
+    def __init__(self, path: Path, *, who: str, most: int) -> None:
+        """Prepare.
+
+        Args:
+            path: The folder; made where it is not there.
+            who: Part of every name, so that pods can share a folder.
+            most: Bytes that are kept.
+        """
+        self._path = path
+        self._who = who
+        self._most = most
+        self._kept: deque[tuple[Path, int]] = deque()
+        self._bytes = 0
+        self._number = 0
+
+    def write(self, kind: str, piece: bytes) -> None:
+        """As `Sink`."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        while self._kept and self._bytes + len(piece) > self._most:
+            oldest, size = self._kept.popleft()
+            oldest.unlink(missing_ok=True)
+            self._bytes -= size
+        self._number += 1
+        name = f"{kind}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self._who}-{self._number:06}.arrows"
+        target, unready = self._path / name, self._path / f".{name}"
+        # Whoever reads the folder sees whole pieces only.
+        unready.write_bytes(piece)
+        unready.replace(target)
+        self._kept.append((target, len(piece)))
+        self._bytes += len(piece)
+
+
+class HttpService:
+    """Posts pieces; tries again twice."""
+
+    def __init__(self, url: str, *, who: str) -> None:
+        self._url = url
+        self._who = who
+
+    def write(self, kind: str, piece: bytes) -> None:
+        """As `Sink`."""
+        headers = {"Content-Type": MEDIA_TYPE, "X-Slipway-Kind": kind, "X-Slipway-From": self._who}
+        request = urllib.request.Request(self._url, piece, headers)  # noqa: S310 -- http and https only, see `sink_for`
+        for wait in (0.5, 2.0, None):
+            try:
+                with urllib.request.urlopen(request, timeout=10):  # noqa: S310 -- as above
+                    return
+            except urllib.error.HTTPError as error:
+                error.close()
+                if wait is None or (error.code < 500 and error.code != 429):
+                    raise OSError(f"the service answered {error.code}") from None
+            except OSError:
+                if wait is None:
+                    raise
+            time.sleep(wait)
+
+
+def sink_for(target: str, *, who: str, most: int) -> Sink:
+    """Make a sink from its address.
+
+    Args:
+        target: ``http://…``, ``https://…``, or the path of a folder.
+        who: What writes: the pod's name.
+        most: Bytes that a folder keeps.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    parts = urllib.parse.urlsplit(target)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return HttpService(target, who=who)
+    if parts.scheme or not target:
+        raise ValueError(f"{target} is neither an http(s) address nor a folder")
+    return Folder(Path(target), who=who, most=most)
