@@ -41,6 +41,12 @@ def _matching(pattern: str, what: str) -> Callable[[str], str]:
     return check
 
 
+def _count(value: str) -> int:
+    if not value.isdigit() or not 1 <= int(value) <= 64:
+        raise argparse.ArgumentTypeError("a number from 1 to 64")
+    return int(value)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slipway-runtime", description="Serve one model over the Open Inference Protocol."
@@ -59,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080, help="port to listen on (default %(default)s)")
     parser.add_argument(
         "--grpc-port", type=int, help="port for gRPC; 0: none (default 8081, and none if --port is not 8080)"
+    )
+    parser.add_argument(
+        "--workers", type=_count, default=1, help="processes that share the loaded model (default %(default)s)"
     )
     parser.add_argument("--max-body-bytes", type=int, default=HttpLimits().body_bytes, help="(default %(default)s)")
     parser.add_argument("--max-rows", type=int, default=65_536, help="rows of one request (default %(default)s)")
@@ -105,6 +114,10 @@ def main() -> int:
     )
     _log.info("slipway-runtime %s serves %s", __version__, arguments.model_digest)
     try:
+        if arguments.workers > 1:
+            from slipway_runtime.prefork.run import serve_by  # noqa: PLC0415 -- most pods have one process
+
+            return serve_by(arguments.workers, model, metrics, server)
         uvloop.run(serve(model, metrics, server))
     except CannotServe as error:
         return _gave_up(error.message)

@@ -57,6 +57,8 @@ class ServerOptions:
     limits: HttpLimits = field(default_factory=HttpLimits)
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     observing: ObservingOptions = field(default_factory=ObservingOptions)
+    listeners: tuple[socket.socket, ...] = ()
+    """A worker's own sockets, which the first process opened, HTTP's and then gRPC's; empty: open them."""
 
 
 class Server:
@@ -100,11 +102,10 @@ class Server:
         """
         loop = asyncio.get_running_loop()
         options = self._options
-        listener = _listener(options.host, options.port)
-        self.port = listener.getsockname()[1]
-        servers = [await loop.create_server(lambda: Connection(self._shared), sock=listener, backlog=1024)]
-        if options.grpc_port is not None:
-            listener = _listener(options.host, options.grpc_port)
+        http, *grpc = options.listeners or open_listeners(options)
+        self.port = http.getsockname()[1]
+        servers = [await loop.create_server(lambda: Connection(self._shared), sock=http, backlog=1024)]
+        for listener in grpc:
             self.grpc_port = listener.getsockname()[1]
             servers.append(await loop.create_server(self._grpc_connection, sock=listener, backlog=1024))
         self._ready(ready=True)
@@ -179,28 +180,41 @@ class Server:
             connection.close_if_idle(now, settled)
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    """Open a listening socket; without a host for both families, where the machine has both.
+def open_listeners(options: ServerOptions, *, shared: bool = False) -> tuple[socket.socket, ...]:
+    """Open the listening sockets, HTTP's and, if it is spoken, gRPC's.
+
+    Args:
+        options: Where.
+        shared: Whether there will be several on a port, among which the kernel divides the connections.
 
     Raises:
         OSError: With the port as its file name.
     """
-    try:
-        return _opened(host, port)
-    except OSError as error:
-        raise OSError(error.errno, os.strerror(error.errno or 0), f"port {port}") from None
+    found: list[socket.socket] = []
+    for port in (options.port, options.grpc_port):
+        if port is None:
+            continue
+        try:
+            found.append(_opened(options.host, port, shared=shared))
+        except OSError as error:
+            for listener in found:
+                listener.close()
+            raise OSError(error.errno, os.strerror(error.errno or 0), f"port {port}") from None
+    return tuple(found)
 
 
-def _opened(host: str, port: int) -> socket.socket:
+def _opened(host: str, port: int, *, shared: bool) -> socket.socket:
+    """Open a socket; without a host for both families, where the machine has both."""
     if host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=1024, reuse_port=shared)
     if socket.has_dualstack_ipv6():
         try:
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+            family = socket.AF_INET6
+            return socket.create_server(("", port), family=family, dualstack_ipv6=True, backlog=1024, reuse_port=shared)
         except OSError:
             _log.info("no IPv6 here; listening on IPv4 only")
-    return socket.create_server(("", port), backlog=1024)
+    return socket.create_server(("", port), backlog=1024, reuse_port=shared)
 
 
 async def serve(model: Model, metrics: Metrics, options: ServerOptions) -> None:

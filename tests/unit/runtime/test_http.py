@@ -407,3 +407,15 @@ async def test_health_is_answered_while_a_large_request_runs(served, monkeypatch
     assert not running.done()
     gate.set()
     assert statuses(await running) == [200]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status"),
+    [("5", 200), ("0.25", 200), ("0", 504), ("0.0", 504), ("soon", 400), ("-1", 400), ("1e3", 400), ("", 400)],
+)
+@pytest.mark.parametrize("path", [PATH, "/predict"])
+async def test_a_caller_that_waits_no_longer_is_told_so(client, path, seconds, status):
+    body = INFER if path == PATH else b'{"rows": [{"a": 1, "b": 0}]}'
+    for _ in range(2):  # the second time its head is known
+        answer = await client.post(path, content=body, headers={"x-request-timeout": seconds})
+        assert answer.status_code == status, answer.text

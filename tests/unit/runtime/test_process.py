@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import orjson
@@ -176,3 +178,87 @@ async def test_memory_stays_small(parts, tmp_path):
         one.send_signal(signal.SIGINT)
 
     assert kilobytes < 90 * 1024, f"{kilobytes} kB in process {os.getpid()}'s child"
+
+
+def workers_of(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+async def until(condition, within: float = 10.0):
+    end = time.monotonic() + within
+    while not (value := condition()):
+        assert time.monotonic() < end, "it did not come to be"
+        await asyncio.sleep(0.02)
+    return value
+
+
+async def answered_by_pod(port: int) -> int:
+    """Ask a worker for the pod's metrics."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    found = re.search(r'slipway_requests_total\{[^}]*endpoint="infer",code="200"\} (\d+)', text)
+    return int(found[1]) if found else 0
+
+
+async def test_workers_share_a_port_and_their_numbers_and_the_dead_are_replaced(parts, tmp_path):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}{PATH}"
+    async with process(parts.linear().write(tmp_path), "--workers", "3", "--drain-seconds", "0.3", port=port) as one:
+        await ready(port)
+        before = await until(lambda: len(found := workers_of(one.pid)) == 3 and found)
+        for _ in range(30):  # each over a connection of its own: the kernel divides them
+            async with httpx.AsyncClient(trust_env=False) as client:
+                assert (await client.post(url, content=INFER)).status_code == 200
+        await asyncio.sleep(1.1)
+        assert {await answered_by_pod(port) for _ in range(8)} == {30}
+
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: len(found := workers_of(one.pid)) == 3 and victim not in found)
+        await ready(port)
+        for _ in range(30):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                assert (await client.post(url, content=INFER)).status_code == 200
+        await asyncio.sleep(1.1)
+        assert {await answered_by_pod(port) for _ in range(8)} == {60}  # counters never go back
+
+        one.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(one.wait(), 5) == 0
+
+
+async def test_workers_drain_together_and_fail_no_request(parts, tmp_path):
+    port = free_port()
+    async with process(parts.linear().write(tmp_path), "--workers", "2", "--drain-seconds", "1.5", port=port) as one:
+        await ready(port)
+        stop = asyncio.Event()
+        clients = [asyncio.create_task(ask_until(stop, f"http://127.0.0.1:{port}{PATH}", 0.01)) for _ in range(6)]
+        await asyncio.sleep(0.4)
+        one.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.8)
+        stop.set()
+        counts = await asyncio.gather(*clients)
+
+        assert all(answered > 2 and closed > 0 for answered, closed in counts), counts
+        assert await asyncio.wait_for(one.wait(), 5) == 0
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_workers_end_with_the_process_that_looks_after_them(parts, tmp_path):
+    port = free_port()
+    async with process(parts.linear().write(tmp_path), "--workers", "2", "--drain-seconds", "0", port=port) as one:
+        await ready(port)
+        workers = workers_of(one.pid)
+        one.kill()
+        await until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in workers))
+
+
+async def test_a_port_that_another_program_shares_is_not_joined(parts, tmp_path):
+    with socket.create_server(("", 0), reuse_port=True) as taken:
+        port = taken.getsockname()[1]
+        more = ("--host", "0.0.0.0", "--workers", "2")  # noqa: S104 -- as a pod does
+        async with process(parts.linear().write(tmp_path), *more, port=port) as one:
+            _, log = await asyncio.wait_for(one.communicate(), 15)
+
+    assert one.returncode == 1
+    assert f"port {port} cannot be listened on" in orjson.loads(log.splitlines()[-1])["event"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ class Router:
             if handler is None and exchange.method == b"HEAD":
                 handler = route.methods.get(b"GET")
             if handler is not None:
+                if b"x-request-timeout" in exchange.headers:
+                    exchange.deadline = exchange.started + _timeout(exchange.headers[b"x-request-timeout"])
                 handler(exchange)
                 return
             allowed = ", ".join(name.decode() for name in route.methods)
@@ -162,7 +165,7 @@ class Router:
         model.writer.check(request.outputs)
         feeds, rows = model.aligner.align(request.inputs)
         done = _InferAnswer(self, exchange, request.id, request.outputs, binary=request.binary)
-        exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline)
+        exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline, deadline=exchange.deadline)
 
     def answer_infer(
         self,
@@ -199,7 +202,7 @@ class Router:
             else:
                 exchange.finish(Answer(200, model.objects.write(exchange.request_id, outcome)))
 
-        exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline)
+        exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline, deadline=exchange.deadline)
 
     def _feedback(self, exchange: Exchange) -> None:
         if self.recorder is None:
@@ -259,6 +262,16 @@ def _json_length(headers: dict[bytes, bytes]) -> int | None:
     if not value.isdigit() or len(value) > 12:
         raise InvalidRequest("Inference-Header-Content-Length must be the number of bytes of the JSON")
     return int(value)
+
+
+_SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,9})?")
+
+
+def _timeout(value: bytes) -> float:
+    """Read how long the caller waits."""
+    if _SECONDS.fullmatch(value) is None:
+        raise InvalidRequest("X-Request-Timeout must be a number of seconds such as 0.25")
+    return float(value)
 
 
 _WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
