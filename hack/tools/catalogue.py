@@ -167,6 +167,7 @@ DEBIAN = {
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
     "svnserve": "subversion",
+    "wrk": "wrk",
     "/usr/lib/apache2/modules/mod_dav_svn.so": "libapache2-mod-svn",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }

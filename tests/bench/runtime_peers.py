@@ -1,0 +1,227 @@
+"""The servers that `bench_runtime.py` compares: how each is installed, started and asked.
+
+Each peer has an environment of its own in the cache, made by uv from a locked, hashed list of
+requirements under ``peers/``; nothing of it is in the workspace's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench.runtime_models import BenchModel
+
+PEERS = Path(__file__).parent / "peers"
+CACHE = Path(os.environ.get("SLIPWAY_CACHE", str(Path.home() / ".cache" / "slipway"))) / "bench"
+SERVER_CORE, CLIENT_CORE = "0", "1"
+START_SECONDS = 90.0
+
+Command = Callable[[str, BenchModel, int, Path], list[str]]
+"""Python, model, port and a folder for settings to a command."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One server."""
+
+    name: str
+    requirements: str
+    """Name of its environment; empty: the workspace's."""
+    command: Command
+    path: str = "/v2/models/bench/infer"
+    plain: bool = False
+    """Whether it takes rows as lists instead of the protocol's tensors."""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def _slipway(python: str, model: BenchModel, port: int, _: Path) -> list[str]:
+    command = [python, "-m", "slipway_runtime", "--model-dir", str(model.folder), "--name", "bench", "--version", "v1"]
+    return [*command, "--model-digest", model.digest, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def _script(name: str) -> Command:
+    return lambda python, _model, port, _folder: [python, str(PEERS / name), str(port)]
+
+
+def _mlserver(implementation: str, **settings: object) -> Command:
+    def command(python: str, model: BenchModel, port: int, folder: Path) -> list[str]:
+        ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "host": "127.0.0.1"}
+        (folder / "settings.json").write_text(json.dumps({**ports, **settings}))
+        parameters = {"uri": str(model.folder / "model.joblib"), "version": "v1"}
+        described = {"name": "bench", "implementation": implementation, "parameters": parameters}
+        (folder / "model-settings.json").write_text(json.dumps(described))
+        return [str(Path(python).parent / "mlserver"), "start", str(folder)]
+
+    return command
+
+
+def _bentoml(python: str, _model: BenchModel, port: int, _folder: Path) -> list[str]:
+    program = str(Path(python).parent / "bentoml")
+    return [
+        program,
+        "serve",
+        "serve_bentoml:Bench",
+        "--working-dir",
+        str(PEERS),
+        "--port",
+        str(port),
+        "--host",
+        "127.0.0.1",
+    ]
+
+
+SKLEARN = "mlserver_sklearn.SKLearnModel"
+ONNX = {"PYTHONPATH": str(PEERS)}
+PEER_LIST = (
+    Peer("Slipway", "", _slipway),
+    Peer("MLServer, as installed", "mlserver", _mlserver(SKLEARN)),
+    Peer("MLServer, no workers", "mlserver", _mlserver(SKLEARN, parallel_workers=0, debug=False)),
+    Peer(
+        "MLServer, ONNX Runtime",
+        "mlserver",
+        _mlserver("serve_mlserver_onnx.OnnxModel", parallel_workers=0, debug=False),
+        environment=ONNX,
+    ),
+    Peer("KServe", "kserve", _script("serve_kserve.py")),
+    Peer("BentoML", "bentoml", _bentoml, "/predict", plain=True),
+    Peer("LitServe", "litserve", _script("serve_litserve.py"), "/predict", plain=True),
+    Peer("FastAPI, joblib", "fastapi", _script("serve_fastapi.py"), "/predict", plain=True),
+    Peer("uvicorn, raw ASGI", "asgi", _script("serve_asgi.py")),
+    Peer("uvloop, hello", "", _script("serve_hello.py"), "/"),
+)
+
+
+def free_port() -> int:
+    """Find a port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment_of(requirements: str) -> Path:
+    """Make a peer's environment, if it is not in the cache; gives its interpreter.
+
+    Raises:
+        subprocess.CalledProcessError: If it cannot be installed here; ``stderr`` says why.
+    """
+    if not requirements:
+        return Path(sys.executable)
+    lock = PEERS / f"{requirements}.txt"
+    folder = CACHE / requirements
+    python = folder / "bin" / "python"
+    mark = folder / ".installed"
+    if mark.is_file() and mark.read_text() == lock.read_text():
+        return python
+    uv = os.environ["UV"]
+    subprocess.run(
+        [uv, "venv", "-q", "--clear", "--python", "3.11", str(folder)], check=True, capture_output=True, text=True
+    )
+    command = [uv, "pip", "sync", "-q", "--require-hashes", "--python", str(python), str(lock)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    mark.write_text(lock.read_text())
+    return python
+
+
+@dataclass
+class Running:
+    """A server that answers."""
+
+    peer: Peer
+    pid: int
+    port: int
+    started: float
+    """Seconds from the start of its process to the first right answer."""
+
+    @property
+    def pids(self) -> list[int]:
+        """Give its processes, itself first."""
+        found, waiting = [], [self.pid]
+        while waiting:
+            pid = waiting.pop()
+            found.append(pid)
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    waiting += map(int, (task / "children").read_text().split())
+        return found
+
+    @property
+    def megabytes(self) -> float:
+        """Give the proportional share of memory of all its processes."""
+        total = 0
+        for pid in self.pids:
+            with contextlib.suppress(OSError):
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    if line.startswith("Pss:"):
+                        total += int(line.split()[1])
+        return total / 1024
+
+
+@contextlib.contextmanager
+def serving(peer: Peer, model: BenchModel, body: bytes) -> Iterator[Running]:
+    """Run a server on its core until the block ends.
+
+    Raises:
+        RuntimeError: If it does not answer in time; the message ends with its last words.
+    """
+    python = environment_of(peer.requirements)
+    with tempfile.TemporaryDirectory(prefix="bench-runtime-") as name:
+        folder = Path(name)
+        port = free_port()
+        own = {"BENCH_MODEL": str(model.folder / "model.joblib"), "BENCH_ONNX": str(model.folder / "model.onnx")}
+        environment = {**os.environ, **own, "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "1", **peer.environment}
+        environment["PATH"] = f"{python.parent}:{environment['PATH']}"
+        if not model.is_matrix and peer.plain:
+            environment["PYTHONPATH"] = str(PEERS.parents[2] / "examples" / "flight-delay" / "src")
+        command = ["taskset", "-c", SERVER_CORE, *peer.command(str(python), model, port, folder)]
+        with (folder / "log").open("wb") as log:
+            began = time.perf_counter()
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True
+            )
+            try:
+                while not _answers(port, peer.path, body):
+                    if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
+                        raise RuntimeError(f"{peer.name} does not answer: {_tail(folder / 'log')}")
+                    time.sleep(0.005)
+                yield Running(peer, process.pid, port, time.perf_counter() - began)
+            finally:
+                # Its whole session: some of them fork workers.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _answers(port: int, path: str, body: bytes) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status == 200 and bool(answer.read())
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return " / ".join(lines[-3:])[-400:]
+
+
+def installed_megabytes(python: Path) -> float:
+    """Give the size of an environment's packages, byte code left out."""
+    site = python.parent.parent / "lib" / "python3.11" / "site-packages"
+    return sum(
+        file.stat().st_size for file in site.rglob("*") if file.is_file() and "__pycache__" not in file.parts
+    ) / (1 << 20)
