@@ -106,7 +106,7 @@ def of_rights(allowed: Mapping[str, bool | None]) -> list[Finding]:
     missing = [what for what, may in allowed.items() if may is False]
     if not missing:
         return [Finding("ok", "you may do all that these commands need")]
-    advice = "ask for the cluster role slipway-edit (or slipway-view), and view for pods and logs, in this namespace"
+    advice = "ask for view in this namespace, and for edit, or the role slipway-rollback, to change something"
     return [Finding("warning", f"you may not {', '.join(missing)}", advice)]
 
 

@@ -27,12 +27,11 @@ _KEY = re.compile(
 _HARMLESS = re.compile(
     r"(secret|token)[-_]?names?$|secretkeyref|automountserviceaccounttoken|tokenexpiration", re.IGNORECASE
 )
-_FLAG = re.compile(
-    rf"(--?[\w.-]*(?:{_KEY.pattern})[\w.-]*)(=|\s+|\"\s*,\s*\")(\"[^\"]*\"|'[^']*'|[^\s\"',\]]+)", re.IGNORECASE
-)
+# From a word's start, and bounded: a megabyte without a space must not be searched from each of its letters.
+_WORD = rf"[\w.-]{{0,64}}?(?:{_KEY.pattern})[\w.-]{{0,64}}"
+_FLAG = re.compile(rf"((?<![\w.-])--?{_WORD})(=|\s+|\"\s*,\s*\")(\"[^\"]*\"|'[^']*'|[^\s\"',\]]+)", re.IGNORECASE)
 _ASSIGNED = re.compile(
-    rf"([\"']?[\w.-]*(?:{_KEY.pattern})[\w.-]*[\"']?\s*[=:]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;&)}}\]]+)",
-    re.IGNORECASE,
+    rf"((?<![\w.-])[\"']?{_WORD}[\"']?\s*[=:]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;&)}}\]]+)", re.IGNORECASE
 )
 _FORMS = (
     re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL),
