@@ -39,6 +39,17 @@ class ApiError(Problem):
         self.status = status
 
 
+class Unreachable(Problem):
+    """The API server did not answer."""
+
+
+def will_pass(problem: Problem) -> bool:
+    """Whether whoever waits should go on waiting: a restart of the API server is no answer."""
+    return isinstance(problem, Unreachable) or (
+        isinstance(problem, ApiError) and (problem.status >= 500 or problem.status == 429)
+    )
+
+
 class Session:
     """A person's connection to one cluster, with the namespace that was asked for."""
 
@@ -226,7 +237,7 @@ class Session:
             if rest:
                 yield rest.decode("utf-8", "replace")
         except HTTPError as error:
-            raise Problem(f"the connection to {self.server} broke off ({type(error).__name__})") from None
+            raise Unreachable(f"the connection to {self.server} broke off ({type(error).__name__})") from None
         finally:
             response.close()
 
@@ -252,7 +263,7 @@ class Session:
         except ApiException as error:
             raise Problem(f"{self.server} cannot be reached: {error.reason}") from None
         except HTTPError as error:
-            raise Problem(
+            raise Unreachable(
                 f"the cluster at {self.server} does not answer ({_cause(error)}): "
                 "is it up, and is this the right context?"
             ) from None

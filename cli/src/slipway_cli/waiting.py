@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from slipway_cli.observe import changes
 from slipway_cli.problem import Code, Problem
-from slipway_cli.session import Session
+from slipway_cli.session import Session, will_pass
 from slipway_cli.views.words import seconds_of
 
 T = TypeVar("T")
@@ -51,7 +51,12 @@ def until(
     told = ""
     with changes(session, name=name) as bell:
         while True:
-            result, sentence = look()
+            try:
+                result, sentence = look()
+            except Problem as problem:
+                if not will_pass(problem):
+                    raise
+                result, sentence = None, problem.message
             if result is not None:
                 return result
             if sentence != told:

@@ -42,6 +42,7 @@ class Api:
             "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.3"},
         }
         self.logs: dict[str, str] = {}
+        self.down = False
         self.forbidden: set[str] = set()
         self.writes: list[tuple[str, dict[str, str], str, Manifest]] = []
         self.operator: Callable[[str, Manifest], None] = _nobody
@@ -77,6 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.api.down:
+            self._status(503, "the server is restarting")
+            return
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if self._refused(url.path):

@@ -192,6 +192,21 @@ def test_status_of_a_spec_that_nobody_has_seen_is_under_way(slipway, api, make):
     assert slipway("status", "flight-delay", "--wait", "--timeout", "1s").code == 5
 
 
+def test_waiting_outlives_a_restart_of_the_api_server(slipway, api, make):
+    api.put(make.COLLECTION, make.resource(make.condition("Ready", "False", "Building"), summary="Building"))
+    process = slipway.start("status", "flight-delay", "--wait", "--timeout", "60s")
+    assert process.stderr.readline() == "Building\n"
+    api.down = True
+    api.touch()
+    assert process.stderr.readline() == "the server is restarting\n"
+    api.put(make.COLLECTION, make.resource())
+    api.down = False
+    api.touch()
+
+    process.communicate(timeout=40)
+    assert process.returncode == 0
+
+
 def test_pause_and_resume(slipway, api, make):
     assert slipway("pause", "flight-delay").code == 0
     assert asked(api) == {"slipway.dev/paused": "true"}

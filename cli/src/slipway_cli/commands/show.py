@@ -12,8 +12,8 @@ from slipway_cli import screen
 from slipway_cli.observe import Bell, changes, read_world
 from slipway_cli.options import HERE, Flag, Output, Where
 from slipway_cli.problem import Problem
-from slipway_cli.session import MODEL_DEPLOYMENTS, Session
-from slipway_cli.views.node import Node, lines_of
+from slipway_cli.session import MODEL_DEPLOYMENTS, Session, will_pass
+from slipway_cli.views.node import Mark, Node, lines_of
 from slipway_cli.views.overview import overview
 from slipway_cli.views.rows import deployment_row, deployment_table
 from slipway_cli.views.tree import tree
@@ -112,7 +112,12 @@ def _tree(session: Session, name: str, *, watch: bool, wide: bool) -> None:
 
         def look() -> Node:
             nonlocal world
-            world = read_world(session, name)
+            try:
+                world = read_world(session, name)
+            except Problem as problem:
+                if not will_pass(problem):
+                    raise
+                return Node(mark=Mark.FAIL, text=problem.message, children=(node(),))
             return node()
 
         if screen.is_terminal():
