@@ -28,7 +28,7 @@ USER, PASSWORD = "reader", "p@ss word'"
 _MODULES = Path("/usr/lib/apache2/modules")
 _LOADED = """
 mpm_prefork authn_core authn_file authz_core authz_host authz_user auth_basic alias autoindex cgi dav dav_svn dir env
-mime proxy proxy_connect proxy_http setenvif ssl
+headers mime proxy proxy_connect proxy_http setenvif ssl
 """
 _CONFIG = """\
 {modules}
@@ -71,10 +71,12 @@ Listen {address}:{proxy_port}
     Require all denied
   </Location>
 {areas}
+{registry}
 </VirtualHost>
 <VirtualHost {address}:{proxy_port}>
   ProxyRequests On
   AllowCONNECT 443 1024-65535
+  Alias /simple/ "{root}/simple/"
   <Proxy *>
     Require all granted
   </Proxy>
@@ -89,11 +91,24 @@ _AREA = """\
   </Location>
 """
 
+_REGISTRY = """\
+  ProxyPass /v2/ http://{registry}/v2/
+  ProxyPreserveHost On
+  RequestHeader set X-Forwarded-Proto https
+  <Location /v2/>
+    AuthType Basic
+    AuthName "registry"
+    AuthUserFile "{root}/users"
+    Require valid-user
+  </Location>
+"""
+
 
 class WebServer:
     """Apache, in a folder of its own that goes with it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, registry: str | None = None) -> None:
+        """Prepare it; ``registry`` is the host and port of one that it stands before, with TLS and a password."""
         # Not pytest's or the cache's folders: those are closed to Apache's user.
         self._folder = tempfile.TemporaryDirectory(prefix="slipway-web-")
         self.root = Path(self._folder.name)
@@ -111,9 +126,9 @@ class WebServer:
         (self.root / "users").write_text(f"{USER}:{{SHA}}{hashed}\n")
         for name in ("git", "svn", "simple"):
             (self.root / name).mkdir()
-        self._configure()
+        self._configure(registry)
 
-    def _configure(self) -> None:
+    def _configure(self, registry: str | None) -> None:
         account = "User www-data\nGroup www-data" if os.geteuid() == 0 else ""
         modules = "\n".join(f"LoadModule {name}_module {_MODULES}/mod_{name}.so" for name in _LOADED.split())
         areas = "".join(_AREA.format(area=area, root=self.root) for area in ("open", "private", "closed"))
@@ -121,6 +136,7 @@ class WebServer:
             modules=modules,
             account=account,
             areas=areas,
+            registry=_REGISTRY.format(registry=registry, root=self.root) if registry else "",
             root=self.root,
             address=self.address,
             port=self.port,
@@ -169,6 +185,10 @@ class WebServer:
     def proxy(self) -> str:
         """Address of the forward proxy."""
         return f"http://{self.address}:{self.proxy_port}"
+
+    def plain_url(self, path: str) -> str:
+        """Return an address of the package index without TLS, such as ``tiny/tiny-1.0.tar.gz``."""
+        return f"{self.proxy}/simple/{path}"
 
     def proxied(self) -> list[str]:
         """Return what went through the proxy until now, a line each."""

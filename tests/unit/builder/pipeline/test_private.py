@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +15,11 @@ from lab.web import PASSWORD, USER, WebServer
 from slipway_operator.builder import git, sdists, subversion
 from slipway_operator.builder.environment import Environment
 from slipway_operator.builder.errors import StepFailed
+from slipway_operator.builder.export import model_image
+from slipway_operator.builder.images import client, push_artifact
 from slipway_operator.builder.requirements import Requirements, parse
 from slipway_operator.builder.workplace import Workplace
-from slipway_operator.domain.requests import GitSource, Interpreter, SvnSource
+from slipway_operator.domain.requests import GitSource, Interpreter, Registry, SvnSource
 
 from .conftest import Index, add_secret, program
 
@@ -23,10 +27,10 @@ PYTHON = Interpreter(python="3.11", base=f"base@sha256:{'0' * 64}", tools=f"tool
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[WebServer]:
+def web(registry) -> Iterator[WebServer]:
     program("/usr/sbin/apache2")
     program("/usr/lib/apache2/modules/mod_dav_svn.so")
-    with WebServer("127.0.0.1") as server:
+    with WebServer("127.0.0.1", registry=registry) as server:
         yield server
 
 
@@ -284,3 +288,63 @@ def test_a_source_archive_whose_index_goes_away_is_waited_for(web, lock, place):
         web.start()
 
     assert (failed.value.reason, failed.value.retry) == ("IndexUnavailable", True), failed.value.message
+
+
+# ---- the registry ------------------------------------------------------------------------------
+
+
+def push(web: WebServer, place: Workplace) -> str:
+    """Push something as a Job does; returns its digest."""
+    platform = Registry(prefix=f"{web.address}:{web.port}/models", insecure=False)
+    tree = place.work / "tree"
+    tree.mkdir(exist_ok=True)
+    (tree / "a").write_text("a")
+    return push_artifact(
+        client(platform, place),
+        model_image(tree, place.work / "layer.tgz"),
+        f"{platform.prefix}/a:1",
+        place.work / "layout",
+    )
+
+
+def sign_in_to_registry(web: WebServer, place: Workplace, password: str) -> None:
+    """As a mounted Secret of type kubernetes.io/dockerconfigjson."""
+    token = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    text = json.dumps({"auths": {f"{web.address}:{web.port}": {"auth": token}}})
+    add_secret(place, "registry", config_dot_json=text)
+
+
+@pytest.fixture
+def trusted(web, place, monkeypatch) -> None:
+    """As in a Job of a platform with a caBundle, whose environment crane has."""
+    trust(web, place)
+    monkeypatch.setenv("SSL_CERT_FILE", str(place.settings / "ca.crt"))
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_registry_that_asks_for_a_password(web, place):
+    sign_in_to_registry(web, place, PASSWORD)
+
+    assert push(web, place).startswith("sha256:")
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("password", [None, "hunter2"])
+def test_a_registry_that_one_may_not_write_to(web, place, password):
+    if password is not None:
+        sign_in_to_registry(web, place, password)
+
+    with pytest.raises(StepFailed) as failed:
+        push(web, place)
+
+    assert (failed.value.reason, failed.value.retry) == ("RegistryAccessDenied", False), failed.value.message
+    assert "hunter2" not in failed.value.message
+
+
+def test_a_registry_whose_authority_nobody_knows_is_refused(web, place):
+    sign_in_to_registry(web, place, PASSWORD)
+
+    with pytest.raises(StepFailed) as failed:
+        push(web, place)
+
+    assert (failed.value.reason, failed.value.retry) == ("RegistryNotTrusted", False), failed.value.message

@@ -2,72 +2,26 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from lab.ssh import SshServer, keypair
 from slipway_operator.builder import git, subversion
 from slipway_operator.builder.errors import StepFailed
 from slipway_operator.domain.requests import GitSource, SvnSource
 
-from .conftest import free_port, program, serving
-
-
-@dataclass
-class Server:
-    """An sshd that lets one key in.
-
-    Attributes:
-        url: Without a path.
-        key: The private key.
-        known: A line for known_hosts.
-    """
-
-    url: str
-    key: str
-    known: str
-
-
-def keypair(path: Path) -> tuple[str, str]:
-    subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
-    return path.read_text(), path.with_suffix(".pub").read_text()
+from .conftest import program
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    sshd = program("sshd")
-    root = tmp_path_factory.mktemp("ssh")
-    root.chmod(0o700)
-    _, host = keypair(root / "host")
-    key, public = keypair(root / "user")
-    (root / "authorized").write_text(public)
-    (root / "authorized").chmod(0o600)
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    port = free_port()
-    lines = {
-        "Port": port,
-        "ListenAddress": "127.0.0.1",
-        "HostKey": root / "host",
-        "AuthorizedKeysFile": root / "authorized",
-        "PidFile": "none",
-        "PasswordAuthentication": "no",
-        "KbdInteractiveAuthentication": "no",
-        "StrictModes": "no",
-        "UsePAM": "no",
-        "PermitRootLogin": "prohibit-password",
-    }
-    (root / "config").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-    with serving([sshd, "-D", "-e", "-f", str(root / "config")], port, root):
-        kind, text = host.split()[:2]
-        yield Server(
-            url=f"ssh://{getpass.getuser()}@127.0.0.1:{port}", key=key, known=f"[127.0.0.1]:{port} {kind} {text}\n"
-        )
+def server() -> Iterator[SshServer]:
+    for needed in ("sshd", "ssh-keygen", "svnserve"):
+        program(needed)
+    with SshServer("127.0.0.1") as running:
+        yield running
 
 
 def secret(place, **keys: str) -> None:
@@ -93,7 +47,6 @@ def test_a_repository_over_ssh_opens_with_its_key(server, origin, place):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     """A Subversion repository of one revision."""
-    program("svnserve")
     root, tree = tmp_path_factory.mktemp("svn") / "models", tmp_path_factory.mktemp("tree")
     (tree / "a.py").write_text("x")
     subprocess.run(["svnadmin", "create", str(root)], check=True)
