@@ -5,6 +5,8 @@ All share one lock file, so that on a cluster only the first of them installs pa
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,6 +74,70 @@ def spec(url: str, ref: str = "main", *, train: bool = True) -> dict[str, object
         "environment": {"isolation": "Project", "lockFile": "requirements.txt"},
         "model": model,
     }
+
+
+def linear_model() -> bytes:
+    """Return an ONNX model of three scores for four numbers, as a project commits it that trains elsewhere."""
+    import numpy as np  # noqa: PLC0415 - the demo needs neither, and is quicker without
+    import onnx  # noqa: PLC0415
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+
+    weights = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["input", "weights"], ["scores"])],
+        "linear",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, 4])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, 3])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(made)
+    return bytes(made.SerializeToString())
+
+
+def write_trained_project(folder: Path, files: Mapping[str, str | bytes | None] | None = None) -> Path:
+    """Write a project whose model is committed: nothing is trained, so that it is live within seconds."""
+    return write_project(folder, {"train.py": None, "model.onnx": linear_model(), **(files or {})})
+
+
+def trained_spec(source: Mapping[str, object]) -> dict[str, object]:
+    """Return the spec of a ModelDeployment of such a project, from any kind of source."""
+    return {
+        "source": dict(source),
+        "environment": {"isolation": "Project", "lockFile": "requirements.txt"},
+        "model": {"path": "model.onnx", "example": "data/sample.csv"},
+    }
+
+
+_FAST_C = """\
+#include <Python.h>
+
+static PyObject *twice(PyObject *self, PyObject *number) {
+    return PyFloat_FromDouble(2 * PyFloat_AsDouble(number));
+}
+
+static PyMethodDef methods[] = {{"twice", twice, METH_O, "Return twice a number."}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "slipway_fast", NULL, -1, methods};
+
+PyMODINIT_FUNC PyInit_slipway_fast(void) { return PyModule_Create(&module); }
+"""
+_FAST = {
+    "fast.c": _FAST_C,
+    "pyproject.toml": '[build-system]\nrequires = ["setuptools>=70"]\nbuild-backend = "setuptools.build_meta"\n',
+    "setup.py": "from setuptools import Extension, setup\n"
+    'setup(name="slipway-fast", version="1.0", ext_modules=[Extension("slipway_fast", ["fast.c"])])\n',
+}
+
+
+def source_archive() -> bytes:
+    """Return a package that exists only as source and is written in C: ``slipway_fast.twice(number)``."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, text in _FAST.items():
+            entry = tarfile.TarInfo(f"slipway_fast-1.0/{name}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return out.getvalue()
 
 
 def model_deployment(name: str, namespace: str, spec_: Mapping[str, object]) -> dict[str, object]:

@@ -25,6 +25,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from lab.projects import SAMPLE, linear_model
 from slipway_operator.exporter import loading
 from slipway_operator.exporter.failure import Failure
 
@@ -247,6 +248,16 @@ def test_a_committed_onnx_model_is_checked_and_described(numbers):
     assert signature["inputs"][0]["shape"] == [-1, 3]
     assert [one["name"] for one in signature["outputs"]] == ["label", "probabilities"]
     assert len(numbers.result("examples")["outputs"]) == 2
+
+
+def test_an_onnx_model_that_was_trained_elsewhere(numbers):
+    (numbers.project / "ready.onnx").write_bytes(linear_model())
+    (numbers.project / "four.csv").write_text(SAMPLE)
+    numbers.export(modelPath="ready.onnx", example="four.csv")
+
+    signature = numbers.result("signature")
+    assert [(one["name"], one["shape"]) for one in signature["inputs"]] == [("input", [-1, 4])]
+    assert len(signature["columns"]) == 4
 
 
 def test_an_onnx_model_with_data_outside_the_file_is_refused(numbers):
