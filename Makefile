@@ -122,7 +122,8 @@ chart-check: $(SYNCED) ## Check the chart with helm lint, kubeconform, kube-scor
 test-cluster: $(SYNCED) ## Run the tests that need a real API server or cluster.
 	@$(ON_CLUSTER) tests/cluster
 e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
-	@PYTHONPATH=hack python3 -m tools ensure crane git svnserve >/dev/null
+	@PYTHONPATH=hack python3 -m tools ensure crane git svnserve docker-registry sshd ssh-keygen \
+		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
 	@$(ON_CLUSTER) -n 3 --dist loadfile tests/e2e
 .PHONY: test-gitops
 test-gitops: $(SYNCED) ## Have Argo CD itself compute health and actions over all test data (10 more minutes when cold).
