@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from slipway_operator.domain.requests import Verified
 from slipway_operator.domain.revisions import read_log
+from slipway_operator.plan.observed import Manifest
+
+
+def made(world) -> list[Manifest]:
+    """Jobs that make something; others only ask the registry."""
+    return [j for step in ("build", "train", "export") for j in world.jobs(step)]
 
 
 @pytest.fixture
@@ -104,14 +111,14 @@ async def test_resume_lets_it_go_live_again(world, two):
     key, _, second = two
     world.annotate(key, "slipway.dev/rollback", "previous@r-1")
     await world.settle(key)
-    jobs = len(world.jobs())
+    jobs = len(made(world))
     world.annotate(key, "slipway.dev/resume", "now@r-2 it was the data")
     await world.settle(key)
 
     assert world.lane() == second
     assert [e["data"]["cause"] for e in world.entries()][2:] == ["Rollback", "Resume", "SpecChange"]
     assert world.ready(key) == ("True", "Serving")
-    assert len(world.jobs()) == jobs, "nothing is made anew"
+    assert len(made(world)) == jobs, "nothing is made anew"
 
 
 async def test_back_to_a_number_whose_pods_are_gone(world, two):
@@ -294,7 +301,7 @@ async def test_the_log_alone_is_enough(world, two):
     world.cluster.edit(world.ref(key), lambda live: live.pop("status", None))
     await world.settle(key)
 
-    assert (world.lane(), world.jobs()) == (first, [])
+    assert (world.lane(), made(world)) == (first, [])
     assert world.ready(key) == ("False", "RolledBack")
 
 
@@ -334,3 +341,57 @@ async def test_the_newest_entry_cannot_go_unnoticed(world, two):
     world.cluster.remove(ref)
     await world.look(key)
     assert "LogBroken" in [e.reason for e in world.cluster.emitted]
+
+
+GONE = Verified(asked=7, missing=("model image sha256:0123456789ab",), schema_fits=None)
+
+
+async def test_whether_a_rollback_would_work_is_proven_beforehand(world, two):
+    key, *_ = two
+    assert world.condition(key, "RollbackReady")["status"] == "True"
+    assert "in the registry" in world.condition(key, "RollbackReady")["message"]
+    assert world.status(key)["standby"]["readyReplicas"] == 2
+
+    world.cluster.pass_time(6 * 3600 + 1)
+    await world.look(key)
+    (asking,) = [j for j in world.unfinished() if "verify" in j["metadata"]["name"]]
+    world.cluster.finish_job(asking, GONE)
+    await world.look(key)
+    found = world.condition(key, "RollbackReady")
+    assert (found["status"], found["reason"]) == ("False", "ArtifactsMissing")
+    assert "model image sha256:0123456789ab" in found["message"]
+    assert "ArtifactsMissing" in [e.reason for e in world.cluster.emitted]
+    assert world.ready(key) == ("True", "Serving")
+
+
+async def test_a_rollback_to_what_is_gone_is_refused_before_anything_is_touched(world, two):
+    key, first, _ = two
+    third = await world.deploy(key, "v3", "cafe")
+    before = world.deployments()
+    world.annotate(key, "slipway.dev/rollback", "1@r-1")
+    await world.look(key)
+    assert world.ready(key) == ("False", "RollingBack")
+    assert world.deployments() == before, "first the registry is asked"
+    (asking,) = [j for j in world.unfinished() if "verify" in j["metadata"]["name"]]
+    world.cluster.finish_job(asking, GONE)
+    await world.look(key)
+
+    state, message = world.request(key, "Rollback")
+    assert (state, world.lane(), world.deployments()) == ("Refused", third, before)
+    assert "model image sha256:0123456789ab" in message
+    assert first not in world.deployments()
+
+
+async def test_with_the_last_use_of_a_content_go_its_images(world, two):
+    """The entries beyond the limit go once a Job has removed what only they used; the chain has no gap."""
+    key, *_ = two
+    world.edit(key, "revisionHistoryLimit", 1)
+    for number in range(3, 7):
+        await world.deploy(key, f"v{number}", f"{number:04d}")
+    await world.settle(key)
+
+    entries, faults = read_log(world.entries())
+    assert faults == ()
+    assert [e.number for e in entries] == [5, 6]
+    removals = [w for w in world.cluster.writes if w[0] == "create" and "-remove-" in w[1].name]
+    assert removals, "images are removed by a Job, not by the operator"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +14,15 @@ from slipway_operator.domain.errors import Blocked, SlipwayError, Waiting
 from slipway_operator.domain.revisions import LoggedEntry, read_log
 from slipway_operator.plan.attempts import jobs_of, obsolete_jobs
 from slipway_operator.plan.chain import Chain, Look, look_at_source, pinned_commit, remembered, walk
+from slipway_operator.plan.cleanup import Cleanup, plan_cleanup, usable
 from slipway_operator.plan.decisions import Decisions, Return, decide
 from slipway_operator.plan.entries import Situation, next_entry
 from slipway_operator.plan.events import events_for
 from slipway_operator.plan.holds import Held, held, other_good
-from slipway_operator.plan.observed import Manifest, Observed, Plan, Trouble, ref_of, soonest
+from slipway_operator.plan.observed import Event, Manifest, Observed, Plan, Trouble, ref_of, soonest
+from slipway_operator.plan.proof import Proof, State, prove, unneeded
 from slipway_operator.plan.rollout import Aim, Wanted, plan_rollout, prunable
-from slipway_operator.plan.serving import repository_for, settings_for
+from slipway_operator.plan.serving import deployment_name, repository_for, settings_for
 from slipway_operator.plan.status import conditions_for, status_for, summary_of
 from slipway_operator.plan.steps import Way
 from slipway_operator.plan.story import Story, Verdict
@@ -57,8 +59,10 @@ def plan_model_deployment(seen: Observed) -> Plan:
 
     Pure: equal input gives an equal Plan.
     """
-    entries, faults = read_log(seen.entries)
-    faults = (*faults, *_lost(seen, entries))
+    log, faults = read_log(seen.entries)
+    faults = (*faults, *_lost(seen, log))
+    # An entry whose images are being removed is still there, and counts for nothing else any more.
+    entries = usable(seen, log)
     try:
         spec = parse_spec(seen.resource)
     except Blocked as error:
@@ -70,11 +74,19 @@ def plan_model_deployment(seen: Observed) -> Plan:
     path = _path(seen, spec, entries)
     wanted = _wanted(seen, path)
     candidate = _candidate(entries, wanted)
-    decisions = decide(seen, spec, entries, candidate=candidate)
     limits = spec.rollout.roll_back_on
+    asked = decide(seen, spec, entries, candidate=candidate).rollback or _passed_limit(seen, limits, entries)
+    proofs = _proofs(seen, spec, entries, asked)
+    gone = {content: proof.message for content, proof in proofs.items() if proof.missing}
+    decisions = decide(seen, spec, entries, candidate=candidate, gone=gone)
     given_up = _given_up(seen, limits, decisions, candidate)
-    back = decisions.rollback or _passed_limit(seen, limits, entries)
-    aim = Aim(wanted=wanted, back=back, promoted=decisions.promote is not None, given_up=given_up is not None)
+    back = decisions.rollback or (asked if asked is not None and asked.directive is None else None)
+    aim = Aim(
+        wanted=wanted,
+        back=back if back is not None and _may_begin(seen, back, proofs) else None,
+        promoted=decisions.promote is not None,
+        given_up=given_up is not None,
+    )
     rollout = plan_rollout(seen, spec, entries, aim)
     situation = Situation(
         seen=seen,
@@ -87,13 +99,14 @@ def plan_model_deployment(seen: Observed) -> Plan:
         decisions=decisions,
         rollout=rollout,
         returned=path.sure and wanted is not None and candidate is None,
-        rolled_back=back if rollout.may_return else None,
+        rolled_back=aim.back if rollout.may_return else None,
         given_up=given_up,
     )
     entry = next_entry(situation)
     started = [s.create for s in path.chain.steps if s.create is not None] if path.chain is not None else []
     if path.look is not None and path.look.create is not None:
         started.append(path.look.create)
+    tidy = _cleanup(seen, spec, log, path, (wanted, back))
     story = Story(
         seen=seen,
         spec=spec,
@@ -105,6 +118,7 @@ def plan_model_deployment(seen: Observed) -> Plan:
         decisions=decisions,
         back=back,
         rollout=rollout,
+        proof=proofs.get(rollout.standby.entry.content) if rollout.standby is not None else None,
         candidate=candidate,
         commit=path.commit,
         blocked=path.blocked,
@@ -113,20 +127,30 @@ def plan_model_deployment(seen: Observed) -> Plan:
     status = status_for(story)
     again = [s.requeue_after for s in path.chain.steps] if path.chain is not None else []
     watched = rollout.canary is not None or (limits is not None and watched_for(limits, entries, seen.now) > 0)
+    checks = [p.create for p in proofs.values() if p.create is not None]
     return Plan(
-        apply=(settings_for(seen, path.package_list), *_adopted(seen, entries), *rollout.apply),
-        create=(*((entry,) if entry is not None else ()), *started),
+        apply=(settings_for(seen, path.package_list), *_adopted(seen, log), *rollout.apply),
+        create=(
+            *((entry,) if entry is not None else ()),
+            *started,
+            *checks,
+            *((tidy.create,) if tidy.create is not None else ()),
+        ),
         delete=(
             *rollout.delete,
             *(ref_of(j) for j in _obsolete(seen, path)),
-            *(ref_of(_revision(seen, e)) for e in prunable(entries, spec.revision_history_limit)),
+            *(ref_of(j) for p in proofs.values() for j in p.delete),
+            *(ref_of(j) for j in (*unneeded(seen, proofs.values()), *tidy.delete)),
+            *(ref_of(_revision(seen, e)) for e in tidy.prune),
         ),
         status=status,
-        events=events_for(seen, status, entry),
+        events=(*events_for(seen, status, entry), *_cleanup_events(tidy)),
         requeue_after=soonest(
             rollout.requeue_after,
             path.look.requeue_after if path.look else None,
             LOOK_SECONDS if watched else None,
+            tidy.requeue_after,
+            *(p.requeue_after for p in proofs.values()),
             *again,
         ),
     )
@@ -209,6 +233,45 @@ def _candidate(entries: Sequence[LoggedEntry], wanted: Wanted | None) -> Content
     if wanted is None or (entries and wanted.content.digest == entries[-1].entry.content):
         return None
     return wanted.content
+
+
+def _proofs(
+    seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[LoggedEntry], asked: Return | None
+) -> dict[str, Proof]:
+    """What the registry says of the content to go back to, and of one that somebody asks for."""
+    targets = [other_good(entries), asked.to if asked is not None else None]
+    if spec.serving.replicas == 0:
+        targets = targets[1:]
+    return {t.entry.content: prove(seen, t, entries[-1]) for t in targets if t is not None}
+
+
+def _may_begin(seen: Observed, back: Return, proofs: Mapping[str, Proof]) -> bool:
+    """Pods that are there can take over; others are started once their images are known to be in the registry."""
+    proof = proofs.get(back.to.entry.content)
+    known = proof is not None and proof.state is not State.UNPROVEN
+    return known or seen.deployment(deployment_name(seen.key.name, back.to.entry.digests)) is not None
+
+
+def _cleanup(
+    seen: Observed,
+    spec: ModelDeploymentSpec,
+    log: Sequence[LoggedEntry],
+    path: _Path,
+    named: tuple[Wanted | None, Return | None],
+) -> Cleanup:
+    """What may go: entries beyond the limit, and with the last use of a content what it has in the registry."""
+    wanted, back = named
+    needed = [e.entry.digests for e in (other_good(log), back.to if back is not None else None) if e is not None]
+    if wanted is not None:
+        needed.append(wanted.content)
+    pruned = prunable(log, spec.revision_history_limit, keep=back.to.number if back is not None else None)
+    return plan_cleanup(seen, log, pruned, needed=needed, chain=path.chain, elsewhere=seen.elsewhere)
+
+
+def _cleanup_events(tidy: Cleanup) -> tuple[Event, ...]:
+    if not tidy.prune or tidy.trouble is None:
+        return ()
+    return (Event("Warning", str(tidy.trouble.reason), tidy.trouble.message),)
 
 
 def _given_up(

@@ -65,6 +65,8 @@ class Observed:
     """Warnings about objects that `plan.troubles.puzzling` named."""
     samples: Mapping[str, Sample] = field(default_factory=dict)
     """Figures of pods that are watched, by the pod's name; a pod that did not answer has none."""
+    elsewhere: frozenset[str] | None = None
+    """Digests that other deployments name; None: not known, so that what may be shared is kept."""
     image_volumes: bool | None = None
     """Whether every node can mount images; None: not known yet."""
 

@@ -294,13 +294,14 @@ def standby_size(
     return max(1, size), left
 
 
-def prunable(entries: Sequence[LoggedEntry], limit: int) -> list[LoggedEntry]:
+def prunable(entries: Sequence[LoggedEntry], limit: int, *, keep: int | None = None) -> list[LoggedEntry]:
     """The oldest entries beyond the limit, up to the first that is needed: the chain gets no gap.
 
-    Needed are the standby's newest entry and those that hold something.
+    Needed are the standby's newest entry, those that hold something, and one that is asked for (``keep``).
     """
     standby = other_good(entries)
     needed = {by.number for by, _ in active_holds(entries)} | ({standby.number} if standby is not None else set())
+    needed |= {keep} if keep is not None else set()
     beyond = entries[: max(len(entries) - (limit + 1), 0)]
     first = min((e.number for e in beyond if e.number in needed), default=None)
     return [e for e in beyond if first is None or e.number < first]

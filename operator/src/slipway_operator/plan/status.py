@@ -30,6 +30,7 @@ from slipway_operator.plan.chain import Chain
 from slipway_operator.plan.decisions import rows_of
 from slipway_operator.plan.holds import active_holds
 from slipway_operator.plan.observed import Manifest, Observed
+from slipway_operator.plan.proof import State
 from slipway_operator.plan.rollout import live_since
 from slipway_operator.plan.serving import deployment_name, selector_text
 from slipway_operator.plan.story import Story, Verdict
@@ -146,8 +147,15 @@ def _rollback_ready(story: Story) -> Condition | None:
     if story.spec.serving.replicas != 0 and story.rollout.standby_ready == 0:
         words = f"no pod of revision {standby.number} (content {short}) answers"
         return Condition(ROLLBACK_READY, "False", "StandbyNotReady", words)
-    words = f"revision {standby.number} (content {short}) can take over: its pods have answered the example rows"
-    return Condition(ROLLBACK_READY, "True", "StandbyReady", words)
+    words = f"revision {standby.number} (content {short})"
+    proof = story.proof
+    if proof is None or proof.state is State.PROVEN:
+        words += " can take over: its pods answered the example rows"
+        return Condition(ROLLBACK_READY, "True", "Proven", words + (f", {proof.message}" if proof is not None else ""))
+    if proof.state is State.UNPROVEN:
+        return Condition(ROLLBACK_READY, "Unknown", "NotProven", f"{words}: {proof.message}")
+    reason = "ArtifactsMissing" if proof.missing else "SchemaChanged"
+    return Condition(ROLLBACK_READY, "False", reason, f"{words}: {proof.message}")
 
 
 def _standby(story: Story) -> Manifest | None:

@@ -13,6 +13,7 @@ from slipway_operator.plan.chain import Chain, Look
 from slipway_operator.plan.decisions import Decisions, Return
 from slipway_operator.plan.holds import Held
 from slipway_operator.plan.observed import Manifest, Observed, Trouble
+from slipway_operator.plan.proof import Proof
 from slipway_operator.plan.rollout import Rollout
 
 
@@ -32,6 +33,8 @@ class Story:
     back: Return | None = None
     """A rollback that is due."""
     rollout: Rollout = field(default_factory=Rollout)
+    proof: Proof | None = None
+    """What the registry says of the standby."""
     candidate: Content | None = None
     commit: str | None = None
     blocked: Trouble | None = None

@@ -93,9 +93,11 @@ def _told(trouble: Trouble) -> Verdict:
 def _verdict_on_return(story: Story) -> Verdict | None:
     """A rollback on its way."""
     back, ready = story.back, story.rollout.returning
-    if back is None or ready is None:
+    if back is None:
         return None
     number = back.to.number
+    if ready is None:
+        return Verdict(Reason.ROLLING_BACK, f"to revision {number}: asking the registry whether it is there", "Moving")
     if story.new_entry is not None:
         return Verdict(Reason.ROLLING_BACK, f"revision {story.new_entry['number']} goes back to {number}", "Moving")
     if ready.trouble is not None:
