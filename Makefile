@@ -47,6 +47,11 @@ unit: $(SYNCED) ## Run the fast tests: no cluster, no network (the builder's tal
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
 	@$(RUN) pytest -q -n 2 tests/unit tests/golden
 
+.PHONY: test-runtime-clients
+test-runtime-clients: $(SYNCED) ## Ask the runtime by clients of others: Java, Go, kserve, grpcurl, curl (Maven, Go and PyPI are reached).
+	@PYTHONPATH=hack python3 -m tools ensure grpcurl curl >/dev/null
+	@$(RUN) pytest -q -p no:cacheprovider --durations=5 tests/clients
+
 .PHONY: test-browser
 test-browser: $(SYNCED) ## Use the runtime's page as a person does, in a real browser (headless Chromium).
 	@PYTHONPATH=hack python3 -m tools ensure chromium chromedriver >/dev/null

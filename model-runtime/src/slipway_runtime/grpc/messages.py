@@ -153,7 +153,9 @@ def _add_field(package: str, owner: str, message: Any, words: list[str]) -> None
         _add_field(package, owner, entry, ["1", "string", "key"])
         _add_field(package, owner, entry, ["2", kind, "value"])
         kind = f"{owner}.{entry_name}"
-    field = message.field.add(name=name, number=number)
+    first, *others = name.split("_")
+    json_name = first + "".join(other.capitalize() for other in others)  # protoc writes it, and clients rely on it
+    field = message.field.add(name=name, number=number, json_name=json_name)
     field.label = _Field.LABEL_REPEATED if label else _Field.LABEL_OPTIONAL
     if kind in _SCALARS:
         field.type = _SCALARS[kind]
