@@ -12,6 +12,8 @@ from slipway_operator.plan.observed import Manifest, Observed, metadata_for
 from slipway_operator.plan.pods import container_security, mount, pod_spec, scratch, secret_mounts, secret_volumes
 
 PORT = 8080
+GRPC_PORT = 8081
+"""The runtime's default: named here alone, so that pods of a content whose runtime has no gRPC yet start, too."""
 DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
 DRAIN_SECONDS = 30
 PROGRESS_SECONDS = 600
@@ -97,7 +99,16 @@ def service_for(seen: Observed, lane: str) -> Manifest:
         "spec": {
             "type": "ClusterIP",
             "selector": {labels.OWNER: seen.key.name, labels.LANE: lane},
-            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+            "ports": [
+                {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"},
+                {
+                    "name": "grpc",
+                    "port": GRPC_PORT,
+                    "targetPort": GRPC_PORT,
+                    "protocol": "TCP",
+                    "appProtocol": "kubernetes.io/h2c",
+                },
+            ],
         },
     }
 
@@ -158,7 +169,7 @@ def network_policies_for(seen: Observed, *, pods_pull: bool) -> tuple[Manifest, 
             "matchExpressions": [{"key": labels.LANE, "operator": "Exists"}],
         },
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [{"ports": [{"port": PORT, "protocol": "TCP"}]}],
+        "ingress": [{"ports": [{"port": port, "protocol": "TCP"} for port in (PORT, GRPC_PORT)]}],
         **({"egress": [{}]} if pods_pull else {}),
     }
     jobs = {
