@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.layout import NODE, PORTS, SERVICE_NETWORK, Layout
+from cluster.layout import NODE, PORTS, SERVICE_NETWORK, Layout, Ports
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Machine:
     layout: Layout
     programs: Programs
     node_ip: str
+    ports: Ports = PORTS
+    """A cluster for tests has ports of its own."""
 
     @property
     def registry(self) -> str:
         """The registry's prefix, one for node and pods."""
-        return f"{self.node_ip}:{PORTS.registry}"
+        return f"{self.node_ip}:{self.ports.registry}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def components(machine: Machine) -> Iterator[Component]:
 
 
 def _foundations(machine: Machine) -> Iterator[Component]:
-    layout, programs = machine.layout, machine.programs
+    layout, programs, ports = machine.layout, machine.programs, machine.ports
     pki = layout.pki
     yield Component(
         name="etcd",
@@ -72,12 +74,12 @@ def _foundations(machine: Machine) -> Iterator[Component]:
         arguments=(
             programs["etcd"],
             f"--data-dir={layout.root / 'etcd'}",
-            f"--listen-client-urls=https://127.0.0.1:{PORTS.etcd}",
-            f"--advertise-client-urls=https://127.0.0.1:{PORTS.etcd}",
+            f"--listen-client-urls=https://127.0.0.1:{ports.etcd}",
+            f"--advertise-client-urls=https://127.0.0.1:{ports.etcd}",
             # One member has no peers; the port is opened all the same, so it gets the same certificate.
-            f"--listen-peer-urls=https://127.0.0.1:{PORTS.etcd_peer}",
-            f"--initial-advertise-peer-urls=https://127.0.0.1:{PORTS.etcd_peer}",
-            f"--initial-cluster=default=https://127.0.0.1:{PORTS.etcd_peer}",
+            f"--listen-peer-urls=https://127.0.0.1:{ports.etcd_peer}",
+            f"--initial-advertise-peer-urls=https://127.0.0.1:{ports.etcd_peer}",
+            f"--initial-cluster=default=https://127.0.0.1:{ports.etcd_peer}",
             *(f"--{peer}cert-file={pki / 'etcd-server.crt'}" for peer in ("", "peer-")),
             *(f"--{peer}key-file={pki / 'etcd-server.key'}" for peer in ("", "peer-")),
             *(f"--{peer}trusted-ca-file={pki / 'etcd-ca.crt'}" for peer in ("", "peer-")),
@@ -86,7 +88,7 @@ def _foundations(machine: Machine) -> Iterator[Component]:
             "--auto-compaction-retention=1h",
             "--log-level=warn",
         ),
-        ports=(("127.0.0.1", PORTS.etcd), ("127.0.0.1", PORTS.etcd_peer)),
+        ports=(("127.0.0.1", ports.etcd), ("127.0.0.1", ports.etcd_peer)),
     )
     yield Component(
         name="containerd",
@@ -99,24 +101,24 @@ def _foundations(machine: Machine) -> Iterator[Component]:
         name="registry",
         stage=FOUNDATIONS,
         arguments=(programs["docker-registry"], "serve", str(layout.etc / "registry.json")),
-        ports=((machine.node_ip, PORTS.registry),),
+        ports=((machine.node_ip, ports.registry),),
         ready=f"http://{machine.registry}/v2/",
         configuration=(layout.etc / "registry.json",),
     )
 
 
 def _apiserver(machine: Machine) -> Component:
-    pki = machine.layout.pki
+    pki, ports = machine.layout.pki, machine.ports
     return Component(
         name="kube-apiserver",
         stage=CONTROL_PLANE,
         arguments=(
             machine.programs["kube-apiserver"],
-            f"--etcd-servers=https://127.0.0.1:{PORTS.etcd}",
+            f"--etcd-servers=https://127.0.0.1:{ports.etcd}",
             f"--etcd-cafile={pki / 'etcd-ca.crt'}",
             f"--etcd-certfile={pki / 'etcd-client.crt'}",
             f"--etcd-keyfile={pki / 'etcd-client.key'}",
-            f"--secure-port={PORTS.apiserver}",
+            f"--secure-port={ports.apiserver}",
             f"--advertise-address={machine.node_ip}",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
             f"--tls-cert-file={pki / 'apiserver.crt'}",
@@ -144,15 +146,15 @@ def _apiserver(machine: Machine) -> Component:
             "--shutdown-delay-duration=0s",
             f"--cert-dir={machine.layout.run / 'apiserver'}",
         ),
-        ports=((machine.node_ip, PORTS.apiserver),),
-        ready=f"https://127.0.0.1:{PORTS.apiserver}/readyz",
+        ports=((machine.node_ip, ports.apiserver),),
+        ready=f"https://127.0.0.1:{ports.apiserver}/readyz",
     )
 
 
 def _controllers(machine: Machine) -> Iterator[Component]:
-    layout, programs = machine.layout, machine.programs
+    layout, programs, ports = machine.layout, machine.programs, machine.ports
     pki = layout.pki
-    for name, port in (("controller-manager", PORTS.controller_manager), ("scheduler", PORTS.scheduler)):
+    for name, port in (("controller-manager", ports.controller_manager), ("scheduler", ports.scheduler)):
         own = layout.etc / f"{name}.kubeconfig"
         more: tuple[str, ...] = ()
         if name == "controller-manager":
@@ -185,7 +187,7 @@ def _controllers(machine: Machine) -> Iterator[Component]:
 
 
 def _node(machine: Machine) -> Iterator[Component]:
-    layout, programs = machine.layout, machine.programs
+    layout, programs, ports = machine.layout, machine.programs, machine.ports
     yield Component(
         name="kubelet",
         stage=NODE_PARTS,
@@ -197,8 +199,8 @@ def _node(machine: Machine) -> Iterator[Component]:
             f"--node-ip={machine.node_ip}",
             f"--root-dir={layout.kubelet}",
         ),
-        ports=((machine.node_ip, PORTS.kubelet), ("127.0.0.1", PORTS.kubelet_health)),
-        ready=f"http://127.0.0.1:{PORTS.kubelet_health}/healthz",
+        ports=((machine.node_ip, ports.kubelet), ("127.0.0.1", ports.kubelet_health)),
+        ready=f"http://127.0.0.1:{ports.kubelet_health}/healthz",
         configuration=(layout.etc / "kubelet.json",),
     )
     yield Component(
@@ -209,21 +211,21 @@ def _node(machine: Machine) -> Iterator[Component]:
             f"--config={layout.etc / 'kube-proxy.json'}",
             f"--hostname-override={NODE}",
         ),
-        ports=(("127.0.0.1", PORTS.proxy_health), ("127.0.0.1", PORTS.proxy_metrics)),
-        ready=f"http://127.0.0.1:{PORTS.proxy_health}/healthz",
+        ports=(("127.0.0.1", ports.proxy_health), ("127.0.0.1", ports.proxy_metrics)),
+        ready=f"http://127.0.0.1:{ports.proxy_health}/healthz",
         configuration=(layout.etc / "kube-proxy.json",),
     )
 
 
 def _helpers(machine: Machine) -> Iterator[Component]:
-    layout, programs = machine.layout, machine.programs
+    layout, programs, ports = machine.layout, machine.programs, machine.ports
     pki, etc = layout.pki, layout.etc
     yield Component(
         name="coredns",
         stage=HELPERS,
         arguments=(programs["coredns"], "-conf", str(etc / "Corefile")),
-        ports=((machine.node_ip, PORTS.dns), ("127.0.0.1", PORTS.dns_health), ("127.0.0.1", PORTS.dns_ready)),
-        ready=f"http://127.0.0.1:{PORTS.dns_ready}/ready",
+        ports=((machine.node_ip, ports.dns), ("127.0.0.1", ports.dns_health), ("127.0.0.1", ports.dns_ready)),
+        ready=f"http://127.0.0.1:{ports.dns_ready}/ready",
         configuration=(etc / "Corefile",),
     )
     yield Component(
@@ -236,7 +238,7 @@ def _helpers(machine: Machine) -> Iterator[Component]:
                 for use in ("", "authentication-", "authorization-")
             ),
             f"--bind-address={machine.node_ip}",
-            f"--secure-port={PORTS.metrics_server}",
+            f"--secure-port={ports.metrics_server}",
             f"--tls-cert-file={pki / 'metrics-server.crt'}",
             f"--tls-private-key-file={pki / 'metrics-server.key'}",
             f"--kubelet-certificate-authority={pki / 'ca.crt'}",
@@ -244,7 +246,7 @@ def _helpers(machine: Machine) -> Iterator[Component]:
             "--metric-resolution=15s",
             f"--cert-dir={layout.run / 'metrics-server'}",
         ),
-        ports=((machine.node_ip, PORTS.metrics_server),),
+        ports=((machine.node_ip, ports.metrics_server),),
     )
     yield Component(
         name="provisioner",

@@ -86,12 +86,13 @@ def leaves(node_ip: str) -> tuple[Leaf, ...]:
     )
 
 
-def ensure(folder: Path, node_ip: str) -> None:
+def ensure(folder: Path, node_ip: str, *, only: frozenset[str] | None = None) -> None:
     """Make what is missing, and make anew what ends soon or was made for another address.
 
     Args:
         folder: Holds ``<name>.crt`` and ``<name>.key``; private to root.
         node_ip: The node's address, which servers' certificates name.
+        only: Names of the certificates that are needed; None: all.
 
     Raises:
         Refused: openssl failed.
@@ -102,7 +103,8 @@ def ensure(folder: Path, node_ip: str) -> None:
             _ensure_authority(folder, name, common_name)
         _ensure_signing_key(folder)
         for leaf in leaves(node_ip):
-            _ensure_leaf(folder, leaf)
+            if only is None or leaf.name in only:
+                _ensure_leaf(folder, leaf)
     finally:
         os.umask(before)
 
