@@ -24,7 +24,7 @@ def web(state: dict[str, bool]) -> Iterator[Web]:
         pass
     pages = {
         "/healthz": health(lambda: state["alive"], "alive", "the loop stands still"),
-        "/metrics": lambda: (200, metrics.text(keys=3, watch_age=1.25)),
+        "/metrics": lambda: (200, metrics.text(keys=3, kept=27, watch_age=1.25, requests={"GET": 7})),
     }
     served = Web(pages, 0)
     yield served
@@ -52,6 +52,8 @@ def test_metrics_are_prometheus_text(web):
     assert status == 200
     assert 'slipway_reconciles_total{kind="ModelDeployment",result="success"} 1' in text
     assert "slipway_objects 3" in text
+    assert "slipway_kept_objects 27" in text
+    assert 'slipway_api_requests_total{method="GET"} 7' in text
     assert "slipway_watch_age_seconds 1.2" in text
 
 

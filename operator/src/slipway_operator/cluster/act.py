@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from slipway_operator.cluster.compare import is_as_wanted, marked
 from slipway_operator.cluster.protocol import Cluster
@@ -13,32 +13,46 @@ from slipway_operator.domain.reasons import Reason
 from slipway_operator.plan.observed import Manifest, Plan, Ref, ref_of
 
 
-async def carry_out(cluster: Cluster, plan: Plan, seen: Sequence[Manifest]) -> bool:
+class Done(NamedTuple):
+    """What was done."""
+
+    applied: bool
+    """Something was applied: another look tells whether that is all."""
+    created: bool
+    """What follows from it can be planned at once."""
+
+
+async def carry_out(
+    cluster: Cluster, plan: Plan, seen: Sequence[Manifest], *, before: Callable[[], Awaitable[None]] | None = None
+) -> Done:
     """Make the cluster hold what the plan says.
 
     Args:
         cluster: Where.
         plan: What.
         seen: The objects that the plan was made on.
-
-    Returns:
-        Whether anything was created: what follows from it can be planned at once.
+        before: Called before the first write, if there is one; raises to prevent it.
 
     Raises:
         Waiting: it will pass by itself.
         Blocked: a person must change something.
     """
     known = {ref_of(m): m for m in seen}
-    for manifest in plan.apply:
+    differing = [m for m in plan.apply if not _is_there(m, known.get(ref_of(m)))]
+    if before is not None and (differing or plan.create or plan.delete):
+        await before()
+    for manifest in differing:
         await _apply(cluster, manifest, known.get(ref_of(manifest)))
-    created = False
     for manifest in plan.create:
+        # One that exists already counts as made: somebody was faster, so it is time to look again.
         await cluster.create(manifest)
-        # One that exists already counts too: somebody was faster, so it is time to look again.
-        created = True
     for ref in plan.delete:
-        await cluster.delete(ref)
-    return created
+        await cluster.delete(ref, known[ref]["metadata"]["uid"] if ref in known else None)
+    return Done(applied=bool(differing), created=bool(plan.create))
+
+
+def _is_there(manifest: Manifest, live: Mapping[str, Any] | None) -> bool:
+    return live is not None and is_as_wanted(manifest, live)
 
 
 async def _apply(cluster: Cluster, manifest: Manifest, live: Mapping[str, Any] | None) -> None:
@@ -46,7 +60,7 @@ async def _apply(cluster: Cluster, manifest: Manifest, live: Mapping[str, Any] |
         live = await cluster.get(ref_of(manifest))
         if live is not None:
             _require_ours(manifest, live)
-    if live is not None and is_as_wanted(manifest, live):
+    if _is_there(manifest, live):
         return
     await cluster.apply(marked(manifest))
 

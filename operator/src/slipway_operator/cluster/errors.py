@@ -14,6 +14,10 @@ class GoneError(Exception):
     """The namespace is being deleted: there is nothing left to do."""
 
 
+class ExpiredError(Waiting):
+    """410: the API server does not remember the version, or the page, that was asked for. Ask from the start."""
+
+
 def error_of(status: int, message: str, answer: Mapping[str, Any]) -> SlipwayError | GoneError:  # noqa: PLR0911 - a table, one row a status
     """The error for an HTTP status that is not a success.
 

@@ -18,6 +18,7 @@ from slipway_operator.cluster.protocol import ConflictError
 from slipway_operator.domain import labels
 from slipway_operator.domain.conditions import find_condition
 from slipway_operator.domain.durations import format_time
+from slipway_operator.domain.keys import Key
 from slipway_operator.domain.requests import Message
 from slipway_operator.plan.observed import Event, Manifest, Ref, ref_of
 
@@ -44,8 +45,9 @@ class FakeCluster:
         """The object, or None."""
         return copy.deepcopy(self.objects.get(ref))
 
-    async def list_owned(self, namespace: str, owner: str) -> Sequence[Manifest]:
+    async def list_owned(self, namespace: str, owner: str, *, anew: bool = False) -> Sequence[Manifest]:
         """Everything that carries the owner's label."""
+        del anew
         return [
             copy.deepcopy(m)
             for ref, m in self.objects.items()
@@ -59,6 +61,17 @@ class FakeCluster:
         return [
             e for e in self.warnings if e["metadata"]["namespace"] == namespace and e["involvedObject"]["uid"] in uids
         ]
+
+    async def is_newest(self, key: Key, entries: Sequence[Manifest]) -> bool:
+        """Nothing is remembered, so nothing is old."""
+        del key, entries
+        return True
+
+    def tell(self, key: Key, *, waits: bool) -> None:
+        """Nothing is remembered."""
+
+    def doubt(self, key: Key) -> None:
+        """Nothing is remembered."""
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply: what this manager applied before and leaves out now goes."""
@@ -79,19 +92,22 @@ class FakeCluster:
         self._touch(live, before)
         return copy.deepcopy(live)
 
-    async def create(self, manifest: Manifest) -> bool:
-        """Create an object. False: one of that name exists already."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create an object. None: one of that name exists already."""
         ref = ref_of(manifest)
         self._write("create", ref)
         if ref in self.objects:
-            return False
-        self.add(copy.deepcopy(manifest))
-        return True
+            return None
+        return copy.deepcopy(self.add(copy.deepcopy(manifest)))
 
-    async def delete(self, ref: Ref) -> None:
+    async def delete(self, ref: Ref, uid: str | None = None) -> Manifest | None:
         """Delete an object and what it owns."""
         self._write("delete", ref)
+        live = self.objects.get(ref)
+        if live is not None and uid not in {None, live["metadata"]["uid"]}:
+            raise ConflictError(f"another {ref} took its place")
         self.remove(ref)
+        return None
 
     async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> None:
         """Replace a status; a conflict where the object changed since it was read."""

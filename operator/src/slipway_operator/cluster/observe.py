@@ -27,13 +27,16 @@ async def observe_model_deployment(
 ) -> Observed | None:
     """Read one ModelDeployment and all that belongs to it; None: it is gone or going.
 
-    The resource is read first: what belongs to it is then at least as new, and a
-    ``now`` from before the reads never makes something look older than it is.
+    A ``now`` from before the reads never makes something look older than it is. What
+    belongs to the resource may be remembered (see `cluster.cached`); the resource itself is not.
     """
     resource = await cluster.get(Ref(*MODEL_DEPLOYMENT, key.namespace, key.name))
     if resource is None or resource["metadata"].get("deletionTimestamp"):
         return None
     owned = await cluster.list_owned(key.namespace, key.name)
+    if _is_behind(resource, owned):
+        # Asked once more; if it stays so, an entry is lost, and the planner says that.
+        owned = await cluster.list_owned(key.namespace, key.name, anew=True)
     jobs, pods = _of(owned, "Job"), _of(owned, "Pod")
     uids = puzzling(jobs, pods, now)
     events = await cluster.list_events(key.namespace, uids) if uids else ()
@@ -74,6 +77,13 @@ async def observe_retrain_job(cluster: Cluster, key: Key, settings: Settings, *,
     if resource is None or resource["metadata"].get("deletionTimestamp"):
         return None
     return Observed(key=key, now=now, settings=settings, resource=resource)
+
+
+def _is_behind(resource: Manifest, owned: Sequence[Manifest]) -> bool:
+    """Whether status tells of a newer entry than the log has: the log was then read from something old."""
+    told = ((resource.get("status") or {}).get("live") or {}).get("revision") or 0
+    newest = max((int(e.get("revision") or 0) for e in owned if e["kind"] == "ControllerRevision"), default=0)
+    return int(told) > newest
 
 
 def _of(owned: Sequence[Manifest], kind: str) -> tuple[Manifest, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from slipway_operator.domain.keys import Key
 from slipway_operator.plan.observed import Event, Manifest, Ref
 
 
@@ -18,8 +19,23 @@ class Cluster(Protocol):
     async def get(self, ref: Ref) -> Manifest | None:
         """The object, or None if there is none (or its namespace is gone)."""
 
-    async def list_owned(self, namespace: str, owner: str) -> Sequence[Manifest]:
-        """Everything in a namespace that carries the owner's label: all kinds that planners look at."""
+    async def list_owned(self, namespace: str, owner: str, *, anew: bool = False) -> Sequence[Manifest]:
+        """Everything in a namespace that carries the owner's label: all kinds that planners look at.
+
+        Args:
+            namespace: Where.
+            owner: Name of the ModelDeployment.
+            anew: Ask the API server, whatever is remembered.
+        """
+
+    async def is_newest(self, key: Key, entries: Sequence[Manifest]) -> bool:
+        """Whether the log is as it was read: asked before the first write that follows from it."""
+
+    def tell(self, key: Key, *, waits: bool) -> None:
+        """Say whether a key waits for something to happen, so that nothing remembered is relied on for long."""
+
+    def doubt(self, key: Key) -> None:
+        """Rely on nothing that is remembered of a key at its next look."""
 
     async def list_events(self, namespace: str, uids: Sequence[str]) -> Sequence[Manifest]:
         """Warnings about the objects of these UIDs."""
@@ -27,11 +43,19 @@ class Cluster(Protocol):
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply with our field manager; conflicts are forced."""
 
-    async def create(self, manifest: Manifest) -> bool:
-        """Create an object. False: one of that name exists already."""
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create an object. None: one of that name exists already."""
 
-    async def delete(self, ref: Ref) -> None:
-        """Delete an object and, in the background, what it owns. One that is gone already is no error."""
+    async def delete(self, ref: Ref, uid: str | None = None) -> Manifest | None:
+        """Delete an object and, in the background, what it owns. One that is gone already is no error.
+
+        Args:
+            ref: Which one.
+            uid: Only the one that was seen: another of its name raises `ConflictError`.
+
+        Returns:
+            What is left of it for a while, if anything.
+        """
 
     async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> None:
         """Make this the whole status of a custom resource that was read as given."""

@@ -1,4 +1,6 @@
-"""kopf's handlers. They only ring: what changed is never read from an event.
+"""kopf's handlers, for the two kinds that are Slipway's own. They only ring: what changed is never read from an event.
+
+What belongs to a ModelDeployment rings through `cluster.watching`.
 
 Event handlers put no finalizer and no annotation on anything, so that deleting and
 uninstalling never wait for the operator.
@@ -13,18 +15,7 @@ import kopf
 
 from slipway_operator.controllers.freshness import Freshness
 from slipway_operator.controllers.workers import Workers
-from slipway_operator.domain import labels
 from slipway_operator.domain.keys import Key
-
-CHILDREN: tuple[tuple[str, str, str], ...] = (
-    ("batch", "v1", "jobs"),
-    ("", "v1", "pods"),
-    ("apps", "v1", "deployments"),
-    ("apps", "v1", "controllerrevisions"),
-    ("", "v1", "services"),
-    ("autoscaling", "v2", "horizontalpodautoscalers"),
-)
-"""What rings for its owner; configuration objects beside them are corrected at the resync."""
 
 WATCH_SECONDS = 600
 """A watch is opened anew this often, so that one that died quietly does not stay."""
@@ -36,11 +27,6 @@ def register(
     registry: kopf.OperatorRegistry, *, deployments: Workers[Key], retrainings: Workers[Key], freshness: Freshness
 ) -> None:
     """Tell kopf what rings for whom."""
-
-    async def ring_owner(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
-        owner = labels.get(OWNER)
-        if owner and namespace:
-            deployments.ring(Key(namespace, owner))
 
     async def ring_deployment(namespace: str | None, name: str | None, meta: Mapping[str, Any], **_: Any) -> None:
         if name and namespace:
@@ -57,8 +43,6 @@ def register(
     kopf.on.login(registry=registry)(log_in)
     kopf.on.event("slipway.dev", "v1alpha1", "modeldeployments", registry=registry)(ring_deployment)
     kopf.on.event("slipway.dev", "v1alpha1", "retrainjobs", registry=registry)(ring_retraining)
-    for group, version, plural in CHILDREN:
-        kopf.on.event(group, version, plural, labels={OWNER: kopf.PRESENT}, registry=registry)(ring_owner)
 
 
 def watching(settings: kopf.OperatorSettings) -> None:
@@ -70,14 +54,12 @@ def watching(settings: kopf.OperatorSettings) -> None:
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 60
     settings.queueing.worker_limit = 64
+    # A worker of kopf's lingers for so long in case its object has more news, and counts against the limit: with the
+    # five seconds of the default, a thousand objects would ring at 13 a second. Ours only ring, and keep nothing.
+    settings.queueing.idle_timeout = 0.05
     settings.posting.enabled = False
     # Kinds and namespaces are known at the start; watching for more of them would need rights beyond our own.
     settings.scanning.disabled = True
     settings.peering.standalone = True
     # Unused, as nothing here keeps progress or blocks a deletion; unique all the same.
     settings.persistence.finalizer = "slipway.dev/unused"
-    for group, version, plural in CHILDREN:
-        settings.watching.label_selectors[group, version, plural] = OWNER
-
-
-OWNER = labels.OWNER

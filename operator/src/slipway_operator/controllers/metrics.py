@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -30,12 +30,14 @@ class Metrics:
             self._runs[kind, result] += 1
             self._seconds[kind] += self.last_reconcile - started  # type: ignore[assignment]  # Counter adds floats well
 
-    def text(self, *, keys: int, watch_age: float) -> str:
+    def text(self, *, keys: int, kept: int, watch_age: float, requests: Mapping[str, int]) -> str:
         """The page.
 
         Args:
             keys: Objects that have a worker.
+            kept: Objects that are remembered for them.
             watch_age: Seconds since the watches were last known to be alive.
+            requests: Requests to the API server, by method.
         """
         lines = ["# TYPE slipway_reconciles_total counter"]
         lines += [
@@ -50,6 +52,10 @@ class Metrics:
         lines += [
             "# TYPE slipway_objects gauge",
             f"slipway_objects {keys}",
+            "# TYPE slipway_kept_objects gauge",
+            f"slipway_kept_objects {kept}",
+            "# TYPE slipway_api_requests_total counter",
+            *(f'slipway_api_requests_total{{method="{method}"}} {n}' for method, n in sorted(dict(requests).items())),
             "# TYPE slipway_watch_age_seconds gauge",
             f"slipway_watch_age_seconds {watch_age:.1f}",
         ]

@@ -17,9 +17,12 @@ import yaml
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from slipway_operator.cluster.cached import CachedCluster
 from slipway_operator.cluster.client import KubernetesCluster
 from slipway_operator.cluster.figures import Figures
 from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, Where
+from slipway_operator.cluster.store import Store
+from slipway_operator.cluster.watching import Watches
 from slipway_operator.controllers import web
 from slipway_operator.controllers.freshness import Freshness, keep_comparing
 from slipway_operator.controllers.handlers import register, watching
@@ -72,9 +75,16 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
         cluster = KubernetesCluster(client)
         volumes = ImageVolumes(cluster, settings)
         figures = Figures(await stack.enter_async_context(aiohttp.ClientSession()))
+        store = Store()
+
+        def ring(key: Key) -> None:
+            deployments.ring(key)
+
+        watches = Watches(cluster, store, settings.namespaces, ring)
+        cached = CachedCluster(cluster, store, watches)
         reconciler = Reconciler(
             Room(
-                cluster=cluster,
+                cluster=cached,
                 settings=settings,
                 now=lambda: datetime.now(UTC),
                 image_volumes=volumes.known,
@@ -95,12 +105,21 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
 
         async def versions() -> Mapping[Key, str]:
             spaces = settings.namespaces or ("",)
-            lists = [await cluster.list(Where(*MODEL_DEPLOYMENT, space)) for space in spaces]
             return {
                 Key(m["metadata"]["namespace"], m["metadata"]["name"]): str(m["metadata"]["resourceVersion"])
-                for found in lists
+                for space in spaces
+                async for found, _ in cluster.pages(Where(*MODEL_DEPLOYMENT, space), metadata_only=True)
                 for m in found
             }
+
+        def page() -> tuple[int, str]:
+            text = metrics.text(
+                keys=len(deployments.known()),
+                kept=len(store),
+                watch_age=freshness.age,
+                requests=cluster.requests,
+            )
+            return 200, text
 
         def is_ready() -> bool:
             return cluster.last_answer is not None and loop.time() - cluster.last_answer < READY_SECONDS
@@ -109,16 +128,17 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
             {
                 "/healthz": web.health(freshness.is_alive, "alive", "a watch is behind, or the loop stands still"),
                 "/readyz": web.health(is_ready, "ready", "the API server has not answered for a while"),
-                "/metrics": lambda: (200, metrics.text(keys=len(deployments.known()), watch_age=freshness.age)),
+                "/metrics": page,
             },
             port if port is not None else int(os.environ.get(PORT_VARIABLE, web.PORT)),
         )
         stack.callback(server.close)
         tasks = [
-            asyncio.create_task(keep_comparing(freshness, versions, deployments.ring), name="compare"),
+            asyncio.create_task(keep_comparing(freshness, versions, ring), name="compare"),
             asyncio.create_task(volumes.keep_asking(ring_all), name="image volumes"),
+            asyncio.create_task(watches.keep(), name="watches"),
         ]
-        watches = asyncio.create_task(
+        handlers = asyncio.create_task(
             kopf.operator(
                 registry=registry,
                 settings=kopf_settings,
@@ -127,11 +147,11 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
                 namespaces=settings.namespaces,
                 stop_flag=stop,
             ),
-            name="watches",
+            name="handlers",
         )
         log.info("started", namespaces=settings.namespaces or "all")
         await asyncio.wait(
-            {watches, asyncio.create_task(stop.wait(), name="stop")}, return_when=asyncio.FIRST_COMPLETED
+            {handlers, asyncio.create_task(stop.wait(), name="stop")}, return_when=asyncio.FIRST_COMPLETED
         )
         log.info("stopping")
         stop.set()
@@ -140,4 +160,4 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await watches
+        await handlers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from slipway_operator.cluster.client import NotFoundError
 from slipway_operator.cluster.errors import GoneError
 from slipway_operator.cluster.observe import AskPods, observe_model_deployment, observe_retrain_job, with_figures
 from slipway_operator.cluster.protocol import Cluster, ConflictError
+from slipway_operator.domain.conditions import is_true
 from slipway_operator.domain.errors import SlipwayError, Waiting
 from slipway_operator.domain.keys import Key
 from slipway_operator.domain.settings import Settings
@@ -23,6 +25,10 @@ from slipway_operator.plan.retrain_job import plan_retrain_job
 RESYNC_SECONDS = 300.0
 """Everything is looked at this often even if no event came."""
 AGAIN_AT_ONCE = 0.0
+AFTER_WRITES = 0.5
+"""What was written is looked at once more: settled is what a look leaves as it is."""
+WAITING_SECONDS = 20.0
+"""What waits for something is looked at this often, as the event that would ring may be lost."""
 BLOCKED_SECONDS = 60.0
 """A refusal is asked for again this often: what a person changes may be nothing that we watch."""
 ROUNDS = 5
@@ -57,21 +63,26 @@ class Reconciler:
         Raises:
             Waiting: the caller's back-off decides when to look again.
         """
-        for _ in range(ROUNDS):
-            seen = await observe_model_deployment(
-                self._room.cluster,
-                key,
-                self._room.settings,
-                now=self._room.now(),
-                image_volumes=await self._room.image_volumes(),
-            )
-            if seen is None:
-                return None
-            seen = await with_figures(seen, self._room.ask_pods)
-            plan = plan_model_deployment(seen)
-            again = await self._carry_out(seen, plan)
-            if again is None or again > AGAIN_AT_ONCE:
-                return again
+        try:
+            for _ in range(ROUNDS):
+                seen = await observe_model_deployment(
+                    self._room.cluster,
+                    key,
+                    self._room.settings,
+                    now=self._room.now(),
+                    image_volumes=await self._room.image_volumes(),
+                )
+                if seen is None:
+                    return None
+                seen = await with_figures(seen, self._room.ask_pods)
+                plan = plan_model_deployment(seen)
+                again = await self._carry_out(seen, plan)
+                if again > AGAIN_AT_ONCE:
+                    return again
+        except BaseException:
+            self._room.cluster.doubt(key)
+            raise
+        self._room.cluster.doubt(key)
         return 1.0
 
     async def retrain_job(self, key: Key) -> float | None:
@@ -81,14 +92,20 @@ class Reconciler:
             return None
         return await self._carry_out(seen, plan_retrain_job(seen))
 
-    async def _carry_out(self, seen: Observed, plan: Plan) -> float | None:
+    async def _carry_out(self, seen: Observed, plan: Plan) -> float:
         cluster = self._room.cluster
+
+        async def require_newest() -> None:
+            if not await cluster.is_newest(seen.key, seen.entries):
+                raise ConflictError("the log went on since it was read")
+
         try:
-            created = await carry_out(cluster, plan, seen.objects())
+            done = await carry_out(cluster, plan, seen.objects(), before=require_newest)
             await self._tell(seen, plan.status)
             for event in plan.events:
                 await cluster.emit(seen.resource, event)
         except ConflictError:
+            cluster.doubt(seen.key)
             return AGAIN_AT_ONCE
         except (GoneError, NotFoundError):
             # The namespace or the object is on its way out: nothing is left to do, and nothing to complain about.
@@ -99,10 +116,16 @@ class Reconciler:
             if isinstance(error, Waiting):
                 raise
             return BLOCKED_SECONDS
-        if created and any(m["kind"] == "ControllerRevision" for m in plan.create):
+        if done.created and any(m["kind"] == "ControllerRevision" for m in plan.create):
             # The entry is the decision; the Service follows it at once.
             return AGAIN_AT_ONCE
-        return min(plan.requeue_after, RESYNC_SECONDS) if plan.requeue_after is not None else RESYNC_SECONDS
+        waits = is_true(plan.status.get("conditions") or (), "Reconciling")
+        cluster.tell(seen.key, waits=waits)
+        again = plan.requeue_after
+        if again is None:
+            # Thousands are not to be looked at together.
+            again = WAITING_SECONDS if waits else RESYNC_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311
+        return min(again, RESYNC_SECONDS, AFTER_WRITES if done.applied else RESYNC_SECONDS)
 
     async def _tell(self, seen: Observed, status: Manifest) -> None:
         if status != seen.status:

@@ -1,0 +1,180 @@
+"""A cluster whose reads of what belongs to a ModelDeployment are answered by the store, where that is safe.
+
+Safe means:
+
+- the resource itself is always read from the API server, so no plan is made for a spec that is not there any more;
+- the answers to our own writes are in the store before the next look, so a look sees what the one before it did;
+- before the first write of a look the log is read from the API server: the log decides what is live, and a plan
+  that was made on an older one is thrown away;
+- what waits for something, what failed, and what a write found otherwise than the store said, is read anew;
+- a watch that is silent for too long is not believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from slipway_operator.cluster.client import KubernetesCluster
+from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, OWNED, Where
+from slipway_operator.cluster.store import Store, owner_of
+from slipway_operator.cluster.watching import Watches
+from slipway_operator.domain import labels
+from slipway_operator.domain.keys import Key
+from slipway_operator.plan.observed import Event, Manifest, Ref, ref_of
+
+LOG_KIND = ("apps/v1", "ControllerRevision")
+ANEW_SECONDS = 15.0
+"""What waits for something is read anew this often: the event that it waits for may be lost."""
+SYNC_SECONDS = 30.0
+"""A look waits so long for the first lists before it asks for itself."""
+
+
+class CachedCluster:
+    """The real cluster behind a store; one for all workers."""
+
+    def __init__(self, cluster: KubernetesCluster, store: Store, watches: Watches) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._watches = watches
+        self._anew_at: dict[Key, float] = {}
+        """Loop time from which on a key is to be read from the API server."""
+        self._from_store: set[Key] = set()
+        """Keys whose last look was answered by the store."""
+        self._patient_until: float | None = None
+
+    async def get(self, ref: Ref) -> Manifest | None:
+        """The object, always from the API server."""
+        found = await self._cluster.get(ref)
+        if found is None and (ref.api_version, ref.kind) == MODEL_DEPLOYMENT:
+            key = Key(ref.namespace, ref.name)
+            self._anew_at.pop(key, None)
+            self._from_store.discard(key)
+        return found
+
+    async def list_owned(self, namespace: str, owner: str, *, anew: bool = False) -> Sequence[Manifest]:
+        """Everything that carries the owner's label: from the store, or anew where that may be behind."""
+        key = Key(namespace, owner)
+        if not anew and await self._may_use_store(key):
+            self._from_store.add(key)
+            return self._store.owned(key)
+        self._from_store.discard(key)
+        # Before the lists: what makes it doubtful while they are read stays doubtful.
+        self._anew_at.pop(key, None)
+        try:
+            return await self._read(key, OWNED)
+        except BaseException:
+            self.doubt(key)
+            raise
+
+    async def list_events(self, namespace: str, uids: Sequence[str]) -> Sequence[Manifest]:
+        """Warnings, always from the API server."""
+        return await self._cluster.list_events(namespace, uids)
+
+    async def is_newest(self, key: Key, entries: Sequence[Manifest]) -> bool:
+        """Whether the log is still as it was read."""
+        if key not in self._from_store:
+            return True
+        now = [e for e in await self._read(key, (LOG_KIND,)) if e["metadata"]["labels"].get(labels.LOG) == "true"]
+        same = {_identity(e) for e in now} == {_identity(e) for e in entries}
+        if not same:
+            self.doubt(key)
+        return same
+
+    def doubt(self, key: Key) -> None:
+        """Read a key anew at its next look."""
+        self._anew_at[key] = asyncio.get_running_loop().time()
+
+    def tell(self, key: Key, *, waits: bool) -> None:
+        """Say whether a key waits for something; while it does, it is read anew now and then."""
+        now = asyncio.get_running_loop().time()
+        if waits:
+            self._anew_at.setdefault(key, now + ANEW_SECONDS)
+        elif self._anew_at.get(key, now) > now:  # a doubt that is due stays
+            del self._anew_at[key]
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Server-side apply; the answer is what the next look sees."""
+        with self._doubting(manifest):
+            answer = await self._cluster.apply(manifest)
+        self._store.put(answer)
+        return answer
+
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Create an object; None: one of that name exists, which the store did not know."""
+        with self._doubting(manifest):
+            answer = await self._cluster.create(manifest)
+        if answer is not None:
+            self._store.put(answer)
+        else:
+            self._doubt_owner(manifest)
+        return answer
+
+    async def delete(self, ref: Ref, uid: str | None = None) -> Manifest | None:
+        """Delete an object; what is left of it for a while, if anything."""
+        key = self._store.owner(ref)
+        try:
+            left = await self._cluster.delete(ref, uid)
+        except BaseException:
+            if key is not None:
+                self.doubt(key)
+            raise
+        if left is not None:
+            self._store.put(left)
+        elif key is not None and uid is not None:
+            self._store.deleted(ref, uid)
+        elif key is not None:
+            self.doubt(key)
+        return left
+
+    async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> None:
+        """Replace the status; resources are not in the store."""
+        await self._cluster.write_status(resource, status)
+
+    async def emit(self, resource: Mapping[str, Any], event: Event) -> None:
+        """Record an event."""
+        await self._cluster.emit(resource, event)
+
+    async def _may_use_store(self, key: Key) -> bool:
+        loop = asyncio.get_running_loop()
+        if self._anew_at.get(key, float("inf")) <= loop.time():
+            return False
+        if self._patient_until is None:
+            self._patient_until = loop.time() + SYNC_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._patient_until):
+                await self._watches.synced()
+        return self._watches.are_current
+
+    async def _read(self, key: Key, kinds: Sequence[tuple[str, str]]) -> Sequence[Manifest]:
+        """Read kinds of an owner from the API server, and put the store right."""
+        selector = f"{labels.OWNER}={key.name}"
+        before = {kind: self._store.versions(kind, key=key) for _, kind in kinds}
+        lists = await asyncio.gather(
+            *(self._cluster.list_at(Where(api, kind, key.namespace), selector=selector) for api, kind in kinds)
+        )
+        for (_, kind), (items, version) in zip(kinds, lists, strict=True):
+            for item in items:
+                self._store.put(item)
+            self._store.sweep(before[kind], {ref_of(item) for item in items}, int(version))
+        return [item for items, _ in lists for item in items]
+
+    @contextlib.contextmanager
+    def _doubting(self, manifest: Mapping[str, Any]) -> Iterator[None]:
+        """A write that fails may have been done all the same, or failed as the store was behind: look anew."""
+        try:
+            yield
+        except BaseException:
+            self._doubt_owner(manifest)
+            raise
+
+    def _doubt_owner(self, manifest: Mapping[str, Any]) -> None:
+        key = owner_of(manifest) or self._store.owner(ref_of(manifest))
+        if key is not None:
+            self.doubt(key)
+
+
+def _identity(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return str(entry["metadata"]["name"]), str(entry["metadata"]["uid"])
