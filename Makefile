@@ -135,13 +135,23 @@ test-gitops: $(SYNCED) ## Have Argo CD itself compute health and actions over al
 	@PYTHONPATH=hack python3 -m tools ensure argocd flux-apply redis-server helm kubectl git >/dev/null
 	@$(ON_CLUSTER) -n 2 --dist loadfile tests/gitops
 test: ## Run every check and test, on a real cluster that is started where there is none.
-	@hack/stages lint type unit verify cluster-up images install chart-check test-cluster e2e
+	@hack/stages lint type unit verify faults cluster-up images install chart-check test-cluster e2e
 bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right prediction, split by step.
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_pipeline.py
 .PHONY: bench-grpc
 bench-grpc: $(SYNCED) ## Measure what carries gRPC: our HTTP/2 layer, the h2 library, gRPC's own server, MLServer.
 	@PYTHONPATH=hack python3 -m tools ensure h2load >/dev/null
 	@$(RUN) python tests/bench/bench_grpc.py
+.PHONY: faults test-faults bench-operator
+faults: $(SYNCED) ## Disturb some of the operator's requests on a control plane of its own, in a few minutes.
+	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
+	@$(ON_CLUSTER) tests/faults
+test-faults: $(SYNCED) ## Disturb every write of every flow, every watch and list, and count the cases (an hour).
+	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
+	@SLIPWAY_FAULTS=all $(ON_CLUSTER) tests/faults
+bench-operator: $(SYNCED) ## Measure the operator with 100, 300 and 1,000 ModelDeployments on a control plane of its own.
+	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
+	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_operator.py
 .PHONY: bench-image
 bench-image: $(SYNCED) ## Measure an environment image from nothing to pushed, beside buildah.
 	@PYTHONPATH=hack $(RUN) python tests/bench/bench_buildah.py

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
+from lab.player import answer_to, digest, request_of
 from slipway_operator.cluster.fake import FakeCluster
 from slipway_operator.cluster.observe import observe_model_deployment, with_figures
 from slipway_operator.controllers.reconcile import Reconciler, Room
 from slipway_operator.domain.keys import Key
-from slipway_operator.domain.requests import (
-    Built,
-    Exported,
-    Message,
-    Removed,
-    RemoveRequest,
-    Resolved,
-    Trained,
-    Verified,
-)
+from slipway_operator.domain.requests import Message
 from slipway_operator.domain.settings import Settings
 from slipway_operator.plan.model_deployment import plan_model_deployment
 from slipway_operator.plan.observed import Manifest, Observed, Plan, Ref, Sample
-
-
-def digest(*words: Any) -> str:
-    """A digest that stands for these words."""
-    return "sha256:" + hashlib.sha256(repr(words).encode()).hexdigest()
-
 
 SETTINGS = {
     "images": {
@@ -200,45 +185,9 @@ class World:
     # The cluster's part
 
     def answer(self, job: Manifest) -> Message:
-        """What a Job would answer: digests of what it was asked, so that equal questions have equal answers."""
-        push = job["spec"]["template"]["spec"]["containers"][0]
-        request = next(e["value"] for e in push["env"] if e["name"] == "SLIPWAY_REQUEST")
-        match job["metadata"]["labels"]["slipway.dev/step"]:
-            case "resolve":
-                return Resolved(commit=self.commit)
-            case "build":
-                made = digest("build", self.commit)
-                return Built(
-                    commit=self.commit,
-                    package=digest("package", made),
-                    lock=digest("lock"),
-                    environment=digest("environment"),
-                    image=digest("image", made),
-                    export_image=digest("export image", made),
-                )
-            case "train":
-                return Trained(
-                    artifact=digest("trained", request),
-                    model=digest("model", request),
-                    seconds=4.5,
-                    metrics={"auc": 0.7},
-                )
-            case "verify":
-                return Verified(asked=7, schema_fits=True)
-            case "remove":
-                asked = RemoveRequest.model_validate_json(request)
-                return Removed(removed=len(asked.digests) + len(asked.environments), gone=0)
-            case _:
-                return Exported(
-                    image=digest("model image", request),
-                    artifact=digest("modelpack", request),
-                    onnx=digest("onnx", request),
-                    signature=digest("signature"),
-                    model=digest("model", request),
-                    rows=200,
-                    max_absolute_difference=2e-7,
-                    label_flips=0,
-                )
+        """What a Job would answer."""
+        request = request_of(job["spec"]["template"]["spec"])
+        return answer_to(job["metadata"]["labels"]["slipway.dev/step"], request, self.commit)
 
     def unfinished(self) -> list[Manifest]:
         return [j for j in self.jobs() if not (j.get("status") or {}).get("conditions")]
