@@ -124,7 +124,8 @@ def slipway_plane() -> Iterator[Plane]:
         # Helm writes 1e-05, which YAML 1.2 reads as a number and PyYAML as text.
         text = helm_template(path).replace(" 1e-05", " 1.0e-05")
         rendered = [item for item in yaml.safe_load_all(text) if item]
-        settings = next(item for item in rendered if item["kind"] == "ConfigMap")["data"]["settings.yaml"]
+        maps = [item["data"] for item in rendered if item["kind"] == "ConfigMap"]
+        settings = next(data["settings.yaml"] for data in maps if "settings.yaml" in data)
         (folder / "settings.yaml").write_text(settings)
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         kube.apply(*(item for item in rendered if item["kind"] not in LEFT_OUT))
