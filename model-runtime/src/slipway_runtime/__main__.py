@@ -22,6 +22,7 @@ from slipway_runtime.logs import log_as_json
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import ModelOptions, load_model
 from slipway_runtime.observing.options import add_arguments, observing_options
+from slipway_runtime.security.tls import Tls, TlsFiles
 from slipway_runtime.server import ServerOptions, serve
 
 _log = logging.getLogger("slipway_runtime")
@@ -81,8 +82,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--drain-seconds", type=float, default=6.0, help="how long to answer after SIGTERM (default %(default)s)"
     )
+    group = parser.add_argument_group("who may ask; all files are read again when they change")
+    group.add_argument("--tls-cert", type=Path, help="certificate, with its chain, in PEM")
+    group.add_argument("--tls-key", type=Path, help="its key")
+    group.add_argument("--tls-client-ca", type=Path, help="who must have signed the certificates of clients")
+    group.add_argument("--api-keys", type=Path, help="keys, one a line, of which callers must show one")
+    group.add_argument("--probe-port", type=int, help="port for health and metrics alone, without TLS and keys")
     add_arguments(parser)
     return parser
+
+
+def _tls(arguments: argparse.Namespace) -> TlsFiles | None:
+    if arguments.tls_cert is None and arguments.tls_key is None and arguments.tls_client_ca is None:
+        return None
+    if arguments.tls_cert is None or arguments.tls_key is None:
+        raise CannotServe("--tls-cert and --tls-key belong together; --tls-client-ca needs both")
+    files = TlsFiles(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca)
+    Tls(files)  # said here and once, not by each worker
+    return files
 
 
 def main() -> int:
@@ -100,6 +117,7 @@ def main() -> int:
         plane=PlaneLimits(batch_rows=arguments.batch_rows),
     )
     try:
+        tls = _tls(arguments)
         model = load_model(options, metrics)
     except CannotServe as error:
         return _gave_up(error.message)
@@ -111,6 +129,9 @@ def main() -> int:
         limits=HttpLimits(body_bytes=arguments.max_body_bytes),
         grpc_limits=GrpcLimits(message_bytes=arguments.max_body_bytes),
         observing=observing_options(arguments),
+        tls=tls,
+        api_keys=arguments.api_keys,
+        probe_port=arguments.probe_port,
     )
     _log.info("slipway-runtime %s serves %s", __version__, arguments.model_digest)
     try:

@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
-import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from slipway_runtime.doors import Door, Listeners, listening
 from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.http.answers import HeadWriter
-from slipway_runtime.http.connection import Connection
+from slipway_runtime.http.connection import Connection, ProbeConnection
+from slipway_runtime.http.guard import Guard
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.http.routes import Router
 from slipway_runtime.http.shared import Shared
@@ -30,6 +31,8 @@ from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model
 from slipway_runtime.observing.options import ObservingOptions, observers
 from slipway_runtime.observing.watching import Watch
+from slipway_runtime.security.keys import ApiKeys
+from slipway_runtime.security.tls import Tls, TlsFiles
 
 if TYPE_CHECKING:
     from slipway_runtime.grpc.site import Site
@@ -57,8 +60,13 @@ class ServerOptions:
     limits: HttpLimits = field(default_factory=HttpLimits)
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     observing: ObservingOptions = field(default_factory=ObservingOptions)
-    listeners: tuple[socket.socket, ...] = ()
-    """A worker's own sockets, which the first process opened, HTTP's and then gRPC's; empty: open them."""
+    tls: TlsFiles | None = None
+    api_keys: Path | None = None
+    """A file of keys; None: nobody is asked for one."""
+    probe_port: int | None = None
+    """A port without TLS and keys, for health and metrics alone; None: there is none."""
+    listeners: Listeners | None = None
+    """A worker's own sockets, which the first process opened; None: open them."""
 
 
 class Server:
@@ -76,6 +84,11 @@ class Server:
         self._observers = observers(options.observing, model.signature, metrics)
         self._shared.watch = Watch(metrics, self._observers.listeners)
         self._router.recorder = self._observers.recorder
+        self._keys = ApiKeys(options.api_keys) if options.api_keys is not None else None
+        self._tls = Tls(options.tls) if options.tls is not None else None
+        if self._keys is not None or options.probe_port is not None:
+            self._shared.guard = Guard(self._keys)
+        self._shared.keys = self._keys
         self._stop = asyncio.Event()
         self._now = False
         self._listening = asyncio.Event()
@@ -84,6 +97,8 @@ class Server:
         """The port that it listens on."""
         self.grpc_port = 0
         """The port that it speaks gRPC on; 0: on none."""
+        self.probe_port = 0
+        """The port for probes; 0: none."""
 
     async def started(self) -> None:
         """Wait until it listens."""
@@ -100,28 +115,32 @@ class Server:
         Raises:
             OSError: If the address cannot be listened on.
         """
-        loop = asyncio.get_running_loop()
-        options = self._options
-        http, *grpc = options.listeners or open_listeners(options)
+        options, tls = self._options, self._tls
+        http, grpc, probe = options.listeners or open_listeners(options)
         self.port = http.getsockname()[1]
-        servers = [await loop.create_server(lambda: Connection(self._shared), sock=http, backlog=1024)]
-        for listener in grpc:
-            self.grpc_port = listener.getsockname()[1]
-            servers.append(await loop.create_server(self._grpc_connection, sock=listener, backlog=1024))
+        doors = [Door(http, lambda: Connection(self._shared), lambda: tls.http if tls is not None else None)]
+        if grpc is not None:
+            self.grpc_port = grpc.getsockname()[1]
+            doors.append(Door(grpc, self._grpc_connection, lambda: tls.grpc if tls is not None else None))
+        if probe is not None:
+            self.probe_port = probe.getsockname()[1]
+            doors.append(Door(probe, lambda: ProbeConnection(self._shared)))
+        for door in doors:
+            await door.open()
         self._ready(ready=True)
         self._listening.set()
         _log.info("ready on port %d", self.port)
-        sweeper = asyncio.create_task(self._sweep())
+        sweeper = asyncio.create_task(self._sweep(doors))
         try:
             await self._stop.wait()
             await self._drain()
-            for server in servers:
-                server.close()
+            for door in doors:
+                door.close()
             await self._last_answers()
         finally:
             sweeper.cancel()
-            for server in servers:
-                server.close()
+            for door in doors:
+                door.close()
             self._ready(ready=False)
             for connection in tuple(self._shared.connections):
                 connection.abort()
@@ -143,7 +162,7 @@ class Server:
             self._site.ready(ready=self._router.ready)
         return connection.Connection(self._site)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, doors: list[Door]) -> None:
         shared, thrift = self._shared, Thrift()
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
@@ -154,6 +173,17 @@ class Server:
             shared.now = now = perf_counter()
             for connection in tuple(shared.connections):
                 connection.sweep(now)
+            if self._keys is not None:
+                self._keys.reload()
+            if self._tls is not None and self._tls.reload() and not self._stop.is_set():
+                await self._reopen(doors)
+
+    async def _reopen(self, doors: list[Door]) -> None:
+        for door in doors:
+            try:
+                await door.open()
+            except OSError:
+                _log.exception("a new certificate is not used on all ports yet")
 
     async def _drain(self) -> None:
         _log.info("draining")
@@ -180,41 +210,13 @@ class Server:
             connection.close_if_idle(now, settled)
 
 
-def open_listeners(options: ServerOptions, *, shared: bool = False) -> tuple[socket.socket, ...]:
-    """Open the listening sockets, HTTP's and, if it is spoken, gRPC's.
-
-    Args:
-        options: Where.
-        shared: Whether there will be several on a port, among which the kernel divides the connections.
+def open_listeners(options: ServerOptions, *, shared: bool = False) -> Listeners:
+    """Open the sockets that the options ask for.
 
     Raises:
         OSError: With the port as its file name.
     """
-    found: list[socket.socket] = []
-    for port in (options.port, options.grpc_port):
-        if port is None:
-            continue
-        try:
-            found.append(_opened(options.host, port, shared=shared))
-        except OSError as error:
-            for listener in found:
-                listener.close()
-            raise OSError(error.errno, os.strerror(error.errno or 0), f"port {port}") from None
-    return tuple(found)
-
-
-def _opened(host: str, port: int, *, shared: bool) -> socket.socket:
-    """Open a socket; without a host for both families, where the machine has both."""
-    if host:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1024, reuse_port=shared)
-    if socket.has_dualstack_ipv6():
-        try:
-            family = socket.AF_INET6
-            return socket.create_server(("", port), family=family, dualstack_ipv6=True, backlog=1024, reuse_port=shared)
-        except OSError:
-            _log.info("no IPv6 here; listening on IPv4 only")
-    return socket.create_server(("", port), backlog=1024, reuse_port=shared)
+    return listening(options.host, (options.port, options.grpc_port, options.probe_port), shared=shared)
 
 
 async def serve(model: Model, metrics: Metrics, options: ServerOptions) -> None:

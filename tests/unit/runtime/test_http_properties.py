@@ -43,6 +43,9 @@ class Wire(asyncio.Transport):
     def is_closing(self):
         return False
 
+    def can_write_eof(self):
+        return True
+
     def write_eof(self):
         pass
 

@@ -11,6 +11,7 @@ from slipway_runtime.grpc.health import Health
 from slipway_runtime.grpc.inference import Inference
 from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.grpc.reflection import reflection_methods
+from slipway_runtime.grpc.status import CallFailed, Code
 from slipway_runtime.http.shared import Shared
 from slipway_runtime.model import Model
 
@@ -41,8 +42,12 @@ class Site:
         ) + frames.window_update(0, limits.connection_window - frames.DEFAULT_WINDOW)
 
     def meaning(self, fields: Fields) -> Head:
-        """Read a request's fields."""
-        return head_of(fields, self._methods)
+        """Read a request's fields, and keep out who shows no key, where one is needed for all but health."""
+        head, keys = head_of(fields, self._methods), self.shared.keys
+        is_health = head.method is not None and head.method.endpoint == "health"
+        if keys is None or is_health or keys.allow(fields):
+            return head
+        return head._replace(refusal=CallFailed(Code.UNAUTHENTICATED, "show a key: authorization: Bearer <key>"))
 
     def ready(self, *, ready: bool) -> None:
         """Say whether this pod wants requests."""

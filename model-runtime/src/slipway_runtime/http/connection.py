@@ -66,6 +66,9 @@ class Connection(asyncio.Protocol):
         "_write_blocked_since",
     )
 
+    is_probe = False
+    """Whether it came by the port for probes."""
+
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._parser = httptools.HttpRequestParser(self)
@@ -165,7 +168,14 @@ class Connection(asyncio.Protocol):
         shared.metrics.in_flight += 1
         if shared.watch.is_on:
             exchange.timeline = shared.watch.begin()
+        if (refusal := self._kept_out(exchange)) is not None:
+            exchange.finish(refusal)
+            return
         shared.handle(exchange)
+
+    def _kept_out(self, exchange: Exchange) -> Answer | None:
+        guard = self._shared.guard
+        return None if guard is None else guard.refusal_of(exchange, is_probe=self.is_probe)
 
     def eof_received(self) -> bool:
         """Take the client's half-close: answers that are due are still given."""
@@ -238,7 +248,7 @@ class Connection(asyncio.Protocol):
             size = sum(map(len, headers)) + sum(map(len, headers.values()))
             if size > shared.limits.header_bytes:
                 self._abort(header_too_large(shared.limits))
-        if (refusal := refusal_of(exchange, version, shared.limits)) is not None:
+        if (refusal := self._kept_out(exchange) or refusal_of(exchange, version, shared.limits)) is not None:
             self._abort(refusal)
         if headers.get(b"expect", b"").lower() == b"100-continue" and not exchange.old:
             self._continue_due = True
@@ -399,7 +409,7 @@ class Connection(asyncio.Protocol):
                 exchange.work.cancel()
         self._shared.metrics.in_flight -= len(self._pending)
         self._pending.clear()
-        if self._eof or self._transport.is_closing():
+        if self._eof or self._transport.is_closing() or not self._transport.can_write_eof():  # TLS says its own end
             self._transport.close()
         else:
             self._resume()
@@ -462,3 +472,10 @@ class Connection(asyncio.Protocol):
         if self._paused and not waits and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
+
+
+class ProbeConnection(Connection):
+    """One that came by the port for probes."""
+
+    __slots__ = ()
+    is_probe = True

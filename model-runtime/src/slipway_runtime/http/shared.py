@@ -8,10 +8,12 @@ from typing import Protocol
 
 from slipway_runtime.http.answers import HeadWriter
 from slipway_runtime.http.exchange import Exchange
+from slipway_runtime.http.guard import Guard
 from slipway_runtime.http.known import KnownHeads
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.observing.watching import Watch
+from slipway_runtime.security.keys import ApiKeys
 
 
 class AnyConnection(Protocol):
@@ -41,6 +43,8 @@ class Shared:
         self.metrics = metrics
         self.new_id = new_id
         self.watch = Watch(metrics)
+        self.guard: Guard | None = None
+        self.keys: ApiKeys | None = None
         self.limits = HttpLimits()
         self.connections: set[AnyConnection] = set()
         self.known_heads = KnownHeads()

@@ -79,7 +79,7 @@ def observers(options: ObservingOptions, signature: Signature, metrics: Metrics)
 
 
 def _recorder(options: ObservingOptions, signature: Signature, metrics: Metrics) -> Recorder:
-    from slipway_runtime.observing.recording import Recorder, pod_name, recorded_parts  # noqa: PLC0415 -- only where asked for
+    from slipway_runtime.observing.recording import Recorder, recorded_parts, recorder_name  # noqa: PLC0415 -- only where asked for
     from slipway_runtime.observing.sinks import sink_for  # noqa: PLC0415 -- as above
 
     def count(outcome: str, number: int) -> None:
@@ -89,7 +89,7 @@ def _recorder(options: ObservingOptions, signature: Signature, metrics: Metrics)
         return Recorder(
             recorded_parts(signature, frozenset(options.redacted)),
             metrics.content,
-            sink_for(options.record_to, who=pod_name(), most=options.record_bytes),
+            sink_for(options.record_to, who=recorder_name(), most=options.record_bytes),
             options.record_ratio,
             count,
         )

@@ -235,6 +235,7 @@ def _stream(columns: dict[str, Any], rows: int) -> bytes:
     return raw.getvalue()
 
 
-def pod_name() -> str:
-    """Name what records: the pod, by its host name."""
-    return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in os.uname().nodename) or "pod"
+def recorder_name() -> str:
+    """Name who records: the pod, by its host name, and the process in it."""
+    node = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in os.uname().nodename)
+    return f"{node or 'pod'}-{os.getpid()}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import gc
-import itertools
 import logging
-import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
 import uvloop
 
+from slipway_runtime.doors import Listeners
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model
 from slipway_runtime.prefork.board import Board
@@ -32,14 +31,13 @@ def serve_by(workers: int, model: Model, metrics: Metrics, options: ServerOption
         OSError: If the port cannot be listened on.
     """
     # Opened by themselves first: sockets that share a port would share it with another program, too.
-    for listener in open_listeners(options):
-        listener.close()
+    open_listeners(options).close()
     listeners = [open_listeners(options, shared=True) for _ in range(workers)]
     board = Board(workers)
 
-    def close(several: Sequence[tuple[socket.socket, ...]]) -> None:
-        for listener in itertools.chain.from_iterable(several):
-            listener.close()
+    def close(several: Sequence[Listeners]) -> None:
+        for one in several:
+            one.close()
 
     def work(place: int) -> int:
         metrics.others = functools.partial(board.others, place)
