@@ -134,7 +134,7 @@ e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
 	@$(ON_CLUSTER) -n 3 --dist loadfile tests/e2e
 .PHONY: test-gitops
-test-gitops: $(SYNCED) ## Have Argo CD itself compute health and actions over all test data (10 more minutes when cold).
+test-gitops: $(SYNCED) ## See that a real Argo CD, Flux's way, helm and kubectl undo no rollback (10 more minutes when cold).
 	@PYTHONPATH=hack python3 -m tools ensure argocd flux-apply redis-server helm kubectl git >/dev/null
 	@$(ON_CLUSTER) -n 2 --dist loadfile tests/gitops
 test: ## Run every check and test, on a real cluster that is started where there is none.

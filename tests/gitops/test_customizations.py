@@ -56,15 +56,6 @@ def test_what_an_action_does(evaluator: Evaluator, folder: Path, test: dict[str,
     assert without_time(result) == yaml.safe_load((folder / test["expectedOutputPath"]).read_text())
 
 
-def test_every_action_is_listed_and_tested() -> None:
-    for kind in KINDS:
-        tests = yaml.safe_load((kind / "actions" / "action_test.yaml").read_text())
-        scripts = {path.parent.name for path in kind.glob("actions/*/action.lua")}
-        assert {test["action"] for test in tests["actionTests"]} == scripts
-        for test in tests["discoveryTests"]:
-            assert {row["name"] for row in test["result"]} == scripts
-
-
 def test_a_kind_without_a_health_check_is_told_from_a_healthy_one(evaluator: Evaluator, tmp_path: Path) -> None:
     """The program ends with 0 in both cases: the other tests could not fail otherwise."""
     path = tmp_path / "other.yaml"
