@@ -63,6 +63,7 @@ soak-runtime: $(SYNCED) ## Load the runtime with everything switched on for five
 .PHONY: fuzz-runtime
 fuzz-runtime: $(SYNCED) ## Attack the runtime: 100,000 bad requests beside good ones, its OpenAPI document, its parsers (bounded).
 	@$(RUN) python tests/fuzz/fuzz_http.py
+	@$(RUN) python tests/fuzz/fuzz_grpc.py
 	@$(RUN) python tests/fuzz/fuzz_openapi.py
 	@$(RUN) python tests/fuzz/fuzz_parsers.py $(SLIPWAY_CACHE)/fuzz-corpus -max_total_time=60 -artifact_prefix=$(SLIPWAY_CACHE)/fuzz-
 

@@ -316,6 +316,7 @@ async def test_a_deadline_that_has_passed_is_said(begin):
         assert (await wire.reply(INFER, rows((1, 0)), grpc_timeout="0n")).code == 4
         assert (await wire.reply(INFER, rows((1, 0)), grpc_timeout="1x")).code == 3
         assert (await wire.reply(INFER, rows((1, 0)), grpc_timeout="1H")).code == 0
+        assert (await wire.reply(INFER, rows((1, 0)), grpc_timeout="99999999H")).code == 0
 
 
 async def test_work_whose_deadline_passes_while_it_arrives_is_dropped(begin):

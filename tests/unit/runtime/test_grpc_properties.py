@@ -125,6 +125,18 @@ def test_blocks_that_come_again_mean_what_they_say(lists, sizes):
             assert found == wanted
 
 
+def test_what_is_kept_of_blocks_has_a_bound():
+    """A client that never sends the same block twice, none of them through the table, fills no memory."""
+    reader = HeaderReader(dict, 16_384)
+    encoder = hpack.Encoder()
+    for number in range(1000):
+        pairs = [*start, (b"x-request-id", b"%d" % number * (1 if number % 2 else 200), True)]
+        assert reader.request(encoder.encode(pairs, huffman=False))[b"x-request-id"].startswith(b"%d" % number)
+
+    assert len(reader._known) <= 32
+    assert max(map(len, reader._known)) <= 512
+
+
 blocks = st.lists(st.integers(0, 5), max_size=30)
 
 

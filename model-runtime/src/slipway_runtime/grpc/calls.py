@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _OK = Block((b"grpc-status", b"0"))
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_LONGEST_SECONDS = 86_400.0
 _ENCODINGS = frozenset({b"identity", b"gzip", b"deflate"})
 _UNQUOTED = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 """What a status message holds as it is; all else is percent-encoded."""
@@ -78,7 +79,7 @@ def head_of(fields: Fields, methods: dict[bytes, Method]) -> Head:
         if (match := _TIMEOUT.fullmatch(text)) is None:
             refusal = CallFailed(Code.INVALID_ARGUMENT, "grpc-timeout must be a number with a unit, such as 500m")
         else:
-            timeout = int(match[1]) * _SECONDS[match[2]]
+            timeout = min(int(match[1]) * _SECONDS[match[2]], _LONGEST_SECONDS)
     encoding = fields.get(b"grpc-encoding", b"identity")
     if encoding not in _ENCODINGS:
         refusal = CallFailed(Code.UNIMPLEMENTED, "grpc-encoding must be identity, gzip or deflate")

@@ -23,7 +23,9 @@ _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _FORBIDDEN = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"[^\x00\r\n]*")
-_KEPT = 256
+_KEPT = 32
+_KEPT_BYTES = 512
+"""How many blocks are kept of a connection, and how long they may be: a client must not fill the memory with them."""
 
 
 class HeaderReader(Generic[T]):
@@ -52,7 +54,9 @@ class HeaderReader(Generic[T]):
             return known
         pairs, kept = self._decode(block)
         meaning = self._meaning(_request_fields(pairs))
-        if kept and len(self._known) < _KEPT:
+        if kept and len(block) <= _KEPT_BYTES:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
             self._known[block] = meaning
         return meaning
 
