@@ -234,7 +234,7 @@ def test_a_request_with_an_id_happens_once(iris: str, slipway: Slipway) -> None:
     again = slipway(*words)
 
     assert again.code == 0
-    assert f"revision {number} is live" in again.out
+    assert f"revision {number} went live" in again.out
     assert slipway.get(iris)["live"]["revision"] > number
 
 

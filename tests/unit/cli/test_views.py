@@ -174,6 +174,7 @@ def test_the_columns_of_a_matrix_are_its_features():
         pytest.param({}, "ok", "answers: revision 2", id="well"),
         pytest.param({"stalled": "BuildFailed"}, "warning", "stands still: BuildFailed", id="stalled"),
         pytest.param({"available": "NoPodAnswers"}, "fault", "answers nothing: NoPodAnswers", id="down"),
+        pytest.param({"available": "NothingLive"}, "note", "answers nothing: NothingLive", id="new"),
         pytest.param({"lane": "aaaaaaaaaa"}, "fault", "selects aaaaaaaaaa", id="service-astray"),
         pytest.param({"generation": 3}, "fault", "nobody has looked at", id="operator-away"),
         pytest.param({"crashing": True}, "warning", "was restarted 4 times", id="crashing"),
@@ -281,6 +282,7 @@ def test_a_rollback_is_done_when_the_service_has_turned(make):
     assert outcome(make.resource(live={"revision": 2}), entries, "r-1").state == "Pending"
     assert outcome(make.resource(live={"revision": 3}), entries, "r-1").state == "Done"
     assert outcome(make.resource(live={"revision": 3}), entries, "r-2").state == "Pending"
+    assert "revision 3 went live" in outcome(make.resource(live={"revision": 4}), entries, "r-1").sentence
 
 
 SLOW = ("kopf", "kubernetes", "pydantic", "yaml", "aiohttp", "sklearn", "slipway_operator.builder.package")

@@ -153,7 +153,9 @@ def _of_conditions(resource: Mapping[str, Any]) -> list[Finding]:
     name, findings = resource["metadata"]["name"], []
     available, ready, stalled = (condition(resource, kind) for kind in ("Available", "Ready", "Stalled"))
     if available.get("status") == "False":
-        findings.append(_told(name, "fault", "answers nothing", available))
+        # A first content that is on its way is no fault.
+        young = available.get("reason") == "NothingLive" and stalled.get("status") != "True"
+        findings.append(_told(name, "note" if young else "fault", "answers nothing", available))
     if stalled.get("status") == "True":
         findings.append(
             _told(name, "fault" if available.get("status") != "True" else "warning", "stands still", stalled)

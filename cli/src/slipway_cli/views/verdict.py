@@ -59,11 +59,7 @@ def outcome(resource: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], r
     """What became of a request: the log decides, ``status.requests`` says the rest."""
     entry = next((entry for entry in entries if entry.get("requestId") == request_id), None)
     if entry is not None:
-        live = (resource.get("status") or {}).get("live") or {}
-        # The entry is the decision; status is written after the Service has turned.
-        if int(live.get("revision") or 0) < int(entry["number"]):
-            return Outcome("Pending", f"revision {entry['number']} is written, and the Service turns to it")
-        return Outcome("Done", _done(entry))
+        return _logged(entry, (resource.get("status") or {}).get("live") or {})
     requests: Sequence[Mapping[str, Any]] = (resource.get("status") or {}).get("requests") or ()
     request = next((found for found in requests if found.get("id") == request_id), None)
     if request is None:
@@ -74,6 +70,16 @@ def outcome(resource: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], r
     if request.get("state") == "Refused":
         return Outcome("Refused", message or "the operator refused it")
     return Outcome("Pending", message or "the operator is at it")
+
+
+def _logged(entry: Mapping[str, Any], live: Mapping[str, Any]) -> Outcome:
+    """The entry is the decision; status is written after the Service has turned to it."""
+    number, newest = int(entry["number"]), int(live.get("revision") or 0)
+    if newest < number:
+        return Outcome("Pending", f"revision {number} is written, and the Service turns to it")
+    if newest > number and entry.get("cause") not in {"Abort", "Resume"}:
+        return Outcome("Done", f"revision {number} went live, and revision {newest} has followed it")
+    return Outcome("Done", _done(entry))
 
 
 def _done(entry: Mapping[str, Any]) -> str:
