@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -55,9 +56,9 @@ class _Process:
 class ArgoCD:
     """Argo CD on a cluster for as long as the block lasts."""
 
-    def __init__(self, kube: Kube, folder: Path, namespace: str, customizations: Mapping[str, str]) -> None:
+    def __init__(self, kube: Kube, folder: Path, namespace: str) -> None:
         self.kube, self.namespace = kube, namespace
-        self._folder, self._customizations = folder, dict(customizations)
+        self._folder = folder
         self._processes: list[_Process] = []
         self._ports = {name: free_port(LOOPBACK) for name in ("redis", "repo", "repo-metrics", "metrics")}
 
@@ -80,6 +81,11 @@ class ArgoCD:
     def pids(self) -> dict[str, int]:
         """The processes that run for it."""
         return {process.name: process.child.pid for process in self._processes}
+
+    def customize(self, data: Mapping[str, str]) -> None:
+        """Merge entries into its ConfigMap, as docs/gitops.md has people do; it is not restarted."""
+        target = ["configmap", "argocd-cm", "-n", self.namespace]
+        self.kube.run("patch", *target, "--type=merge", "--patch", json.dumps({"data": dict(data)}))
 
     def application(self, name: str, *, repository: str, into: str, options: tuple[str, ...] = ()) -> Application:
         """Have a repository's main branch synced into a namespace, by itself and against every drift."""
@@ -120,8 +126,10 @@ class ArgoCD:
         project = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]}
         project |= {"clusterResourceWhitelist": anything, "namespaceResourceWhitelist": anything}
         secret = self._object("v1", "Secret", "argocd-secret", **{"app.kubernetes.io/part-of": "argocd"})
+        # Without it Argo CD does not take up changed settings: an installation's API server makes one.
+        secret["stringData"] = {"server.secretkey": secrets.token_hex(16)}
         self.kube.apply(
-            argocd_cm(self.namespace, self._customizations),
+            argocd_cm(self.namespace, {}),
             secret,
             self._object("argoproj.io/v1alpha1", "AppProject", "default") | {"spec": project},
         )

@@ -28,7 +28,8 @@ def argocd(
     lab: Lab, namespace: str, customizations: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ArgoCD]:
     """Argo CD, and nothing left of it afterwards."""
-    with ArgoCD(lab.kube, tmp_path_factory.mktemp("argocd"), f"{namespace}-argocd", customizations) as running:
+    with ArgoCD(lab.kube, tmp_path_factory.mktemp("argocd"), f"{namespace}-argocd") as running:
+        running.customize(customizations)
         yield running
         pids = list(running.pids.values())
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
