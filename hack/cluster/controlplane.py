@@ -26,6 +26,7 @@ from tools.catalogue import GO_TOOLS
 from tools.refusal import Refused
 
 ADDRESS = "127.0.0.1"
+PREFIX = "slipway-control-plane-"
 READY_SECONDS = 90.0
 TOOLS = ("kubernetes", "etcd")
 CERTIFICATES = frozenset(
@@ -138,7 +139,8 @@ def control_plane() -> Iterator[ControlPlane]:
         tool = GO_TOOLS[name]
         folder = gobuild.ensure(tool)
         built |= {program: folder / program for program in (*tool.programs, *tool.links)}
-    root = Path(tempfile.mkdtemp(prefix="slipway-control-plane-"))
+    _sweep()
+    root = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     layout = Layout(root)
     plane = ControlPlane(Machine(layout, Programs(built, {}), ADDRESS, _free_ports()))
     try:
@@ -151,6 +153,14 @@ def control_plane() -> Iterator[ControlPlane]:
     finally:
         plane.stop()
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove the folders of runs that were killed; their processes went with them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _free_ports() -> Ports:

@@ -10,19 +10,21 @@ import asyncio
 import collections
 import contextlib
 import json
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 import yaml
+from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from lab.plane import Plane
+from lab.plane import Plane, start_operator
 from lab.player import MERGE, Player
-from lab.proxy import Asked, Proxy, Script
+from lab.proxy import Asked, Proxy, Script, proxy
 from slipway_operator.cluster.cached import CachedCluster
 from slipway_operator.cluster.client import KubernetesCluster, NotFoundError
 from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, OWNED, Where, object_path
@@ -49,16 +51,31 @@ SPEC: Manifest = {
 }
 
 
-def traces() -> tuple[list[Manifest], Callable[..., Manifest]]:
-    """Somewhere to keep what the operator logs as a bug, and the structlog processor that does."""
-    found: list[Manifest] = []
+@contextlib.contextmanager
+def traced() -> Iterator[list[str]]:
+    """Keep what the operator logs as a bug, and print nothing of the rest."""
+    found: list[str] = []
 
     def keep(_logger: object, method: str, event: Manifest) -> Manifest:
         if method in {"error", "exception", "critical"} or event.get("exc_info"):
-            found.append(dict(event))
+            found.append(f"{event.get('event')}: {sys.exc_info()[1]!r}")
         raise structlog.DropEvent
 
-    return found, keep
+    before = structlog.get_config()
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, keep], cache_logger_on_first_use=False)
+    try:
+        yield found
+    finally:
+        structlog.configure(**before)
+
+
+@contextlib.asynccontextmanager
+async def opened(plane: Plane) -> AsyncIterator[Bench]:
+    """A bench with a proxy before the plane's API server."""
+    configuration = Configuration()
+    await kube_config.load_kube_config(str(plane.control.kubeconfig), client_configuration=configuration)
+    async with proxy(plane.control.server, plane.control.authority) as served, ApiClient(configuration) as api:
+        yield Bench(plane, served, KubernetesCluster(api))
 
 
 class Life:
@@ -122,6 +139,32 @@ async def _no_figures(_pods: Sequence[Manifest]) -> Mapping[str, Any]:
     return {}
 
 
+class Process:
+    """The operator as it is installed, as a process of its own."""
+
+    def __init__(self, plane: Plane, url: str, settings: Settings) -> None:
+        (namespace,) = settings.namespaces
+        path = plane.folder / f"{namespace}.yaml"
+        path.write_text(json.dumps(settings.model_dump(mode="json", by_alias=True)))
+        self._operator = start_operator(replace(plane, settings=path), server=url, name=namespace)
+
+    def kill(self) -> None:
+        """End at once, as a node that fails does."""
+        self._operator.process.kill()
+
+    async def close(self) -> None:
+        """Collect what ended; what it logged as a bug is a failure.
+
+        Raises:
+            AssertionError: it logged a trace or an error.
+        """
+        self.kill()
+        await asyncio.to_thread(self._operator.process.wait)
+        complaints = self._operator.complaints()
+        if complaints:
+            raise AssertionError(f"the operator's log: {complaints[:3]}")
+
+
 @dataclass
 class Case:
     """One namespace with its operator, its player and its faults."""
@@ -130,12 +173,13 @@ class Case:
     proxy: Proxy
     person: KubernetesCluster
     namespace: str
-    script: Script
+    script: Fault
     settings: Settings
-    life: Life | None = None
+    process: bool = False
+    life: Life | Process | None = None
     wrong: list[str] = field(default_factory=list)
     """What was not as it must be on the way."""
-    _old: list[Life] = field(default_factory=list)
+    _old: list[Life | Process] = field(default_factory=list)
 
     @property
     def ref(self) -> Ref:
@@ -144,7 +188,10 @@ class Case:
 
     def start(self) -> None:
         """Start the operator."""
-        self.life = Life(self.proxy.url, self.plane.token, self.settings)
+        if self.process:
+            self.life = Process(self.plane, self.proxy.url, self.settings)
+        else:
+            self.life = Life(self.proxy.url, self.plane.token, self.settings)
         self._old.append(self.life)
 
     def crash(self) -> None:
@@ -370,14 +417,22 @@ class Bench:
         self._numbers = iter(range(1, 1_000_000))
 
     async def run(
-        self, flow: Flow, script: Callable[[], Script], *, wanted: Manifest | None = None
+        self,
+        flow: Flow,
+        script: Callable[[], Fault],
+        *,
+        wanted: Manifest | None = None,
+        more: float = 0,
+        process: bool = False,
     ) -> tuple[Manifest, Case]:
         """Run one case.
 
         Args:
             flow: What is done.
-            script: Makes the faults; they begin with `Script.arm`, if there is one, when the flow does.
+            script: Makes the faults, which begin when the flow does.
             wanted: What must be reached; None: whatever an undisturbed run ends in.
+            more: Seconds that the faults themselves take.
+            process: The operator is a process of its own, with kopf.
 
         Returns:
             What was reached, and the case.
@@ -387,26 +442,24 @@ class Bench:
             await self._person.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
             faults = script()
             settings = self._settings.model_copy(update={"namespaces": (namespace,)})
-            case = Case(self._plane, self._proxy, self._person, namespace, Script(), settings)
-            self._proxy.scripts[namespace] = case.script
+            case = Case(self._plane, self._proxy, self._person, namespace, faults, settings, process)
+            self._proxy.scripts[namespace] = faults
             player = asyncio.create_task(Player(self._person, namespace).play())
             await self._wait_for_account(namespace)
             case.start()
             try:
                 await flow.prepare(case)
                 await self._rest(case)
-                case.script = self._proxy.scripts[namespace] = faults
-                if isinstance(faults, Fault):
-                    faults.begin(case)
+                faults.begin(case)
                 await flow.act(case)
-                return await self._reach(case, wanted), case
+                return await self._reach(case, wanted, REACHED_SECONDS + more), case
             finally:
                 player.cancel()
                 await asyncio.gather(player, return_exceptions=True)
                 await case.close()
 
-    async def _reach(self, case: Case, wanted: Manifest | None) -> Manifest:
-        deadline = time.monotonic() + REACHED_SECONDS
+    async def _reach(self, case: Case, wanted: Manifest | None, seconds: float) -> Manifest:
+        deadline = time.monotonic() + seconds
         seen: Manifest = {}
         while time.monotonic() < deadline:
             writes = len(case.script.writes)
@@ -416,7 +469,7 @@ class Bench:
                 if await case.picture() == seen and len(case.script.writes) == writes and not _is_moving(seen):
                     return seen
             await asyncio.sleep(0.3)
-        raise TimeoutError(f"not reached within {REACHED_SECONDS:.0f} s: {difference(wanted or {}, seen)}")
+        raise TimeoutError(f"not reached within {seconds:.0f} s: {difference(wanted or {}, seen)}")
 
     async def _rest(self, case: Case) -> None:
         """Wait until the operator writes nothing more, so that the faults begin with the flow."""
@@ -439,9 +492,14 @@ class Fault(Script):
 
     case: Case | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = False
+
     def begin(self, case: Case) -> None:
         """The flow begins."""
-        self.case = case
+        self.writes.clear()
+        self.case, self.begun = case, True
 
     async def done(self, asked: Asked) -> None:
         """See that what is live has a pod."""
@@ -473,5 +531,7 @@ def numbers(total: int, *, all_of_them: bool, sample: int) -> Iterator[int]:
     """Which writes of a flow are disturbed: each, or some spread over it."""
     if all_of_them or total <= sample:
         yield from range(1, total + 1)
+    elif sample == 1:
+        yield (total + 1) // 2
     else:
         yield from sorted({1 + round(step * (total - 1) / (sample - 1)) for step in range(sample)})

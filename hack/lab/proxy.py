@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +66,10 @@ class Script:
         """Nothing is answered, and what is open breaks."""
         self.broken = asyncio.Event()
         """Set to break the watches that are open."""
+        self.begun = True
+        """While false, everything passes."""
+        self.watches: set[int] = set()
+        """Watches that are open, by number."""
 
     def answer(self, asked: Asked) -> Answer:
         """What happens to a request."""
@@ -74,9 +79,9 @@ class Script:
     async def done(self, asked: Asked) -> None:
         """A write has reached the API server, and its answer is on its way."""
 
-    async def event(self, plural: str, line: bytes) -> list[bytes]:
+    async def event(self, watch: int, line: bytes) -> list[bytes]:
         """What the operator gets of a line of a watch: nothing, itself, or more; and when."""
-        del plural
+        del watch
         return [line]
 
     def listed(self, plural: str, text: bytes) -> bytes:
@@ -93,6 +98,7 @@ class Proxy:
     session: aiohttp.ClientSession
     scripts: dict[str, Script] = field(default_factory=dict)
     port: int = 0
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def url(self) -> str:
@@ -107,7 +113,7 @@ class Proxy:
         answer = Answer()
         if asked.is_write:
             script.writes.append(asked)
-        if not watches and not script.is_down:
+        if script.begun and not watches and not script.is_down:
             answer = script.answer(asked)
         if script.is_down or answer.deed == "lose":
             return _break(request)
@@ -118,7 +124,7 @@ class Proxy:
             request.method, self.upstream + request.raw_path, headers=headers, data=asked.body or None
         ) as got:
             if watches and got.status == 200:
-                return await self._stream(request, got, script, asked.plural)
+                return await self._stream(request, got, script)
             return await self._answer(request, got, (script, asked, answer))
 
     async def _answer(
@@ -126,41 +132,42 @@ class Proxy:
     ) -> web.StreamResponse:
         script, asked, answer = what
         text = await got.read()
-        if asked.is_write:
+        if script.begun and asked.is_write:
             await script.done(asked)
         if answer.deed == "lose answer" or script.is_down:
             return _break(request)
         if answer.deed == "refuse answer":
             return _refused(answer)
-        if request.method == "GET" and not asked.name and got.status == 200:
+        if script.begun and request.method == "GET" and not asked.name and got.status == 200:
             text = script.listed(asked.plural, text)
         more = {name: got.headers[name] for name in ("Retry-After",) if name in got.headers}
         return web.Response(status=got.status, body=text, content_type="application/json", headers=more)
 
-    async def _stream(
-        self, request: web.Request, got: aiohttp.ClientResponse, script: Script, plural: str
-    ) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, got: aiohttp.ClientResponse, script: Script) -> web.StreamResponse:
         response = web.StreamResponse(status=200, headers={"Content-Type": "application/json"})
         await response.prepare(request)
         broken = asyncio.create_task(script.broken.wait())
-        passing = asyncio.create_task(self._pass_lines(got, response, script, plural))
+        number = next(self.numbers)
+        script.watches.add(number)
+        passing = asyncio.create_task(self._pass_lines(got, response, script, number))
         try:
             await asyncio.wait({broken, passing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            script.watches.discard(number)
             for task in (broken, passing):
                 task.cancel()
             await asyncio.gather(broken, passing, return_exceptions=True)
         return _break(request) if script.broken.is_set() else response
 
     async def _pass_lines(
-        self, got: aiohttp.ClientResponse, response: web.StreamResponse, script: Script, plural: str
+        self, got: aiohttp.ClientResponse, response: web.StreamResponse, script: Script, number: int
     ) -> None:
         rest = b""
         with contextlib.suppress(aiohttp.ClientError, ConnectionError):
             async for chunk in got.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    for given in await script.event(plural, line):
+                    for given in await script.event(number, line) if script.begun else [line]:
                         await response.write(given + b"\n")
 
 
