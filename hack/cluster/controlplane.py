@@ -80,6 +80,10 @@ class ControlPlane:
         """MiB of each process (RSS)."""
         return {name: _resident(process.pid) for name, process in self.processes.items()}
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor time that each process has used."""
+        return {name: cpu_seconds(process.pid) for name, process in self.processes.items()}
+
     def start(self) -> None:
         """Start all parts in their order.
 
@@ -185,3 +189,9 @@ def _resident(pid: int) -> float:
     text = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in text.splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -23,8 +23,8 @@ from typing import Any
 import yaml
 
 from chart.__main__ import CHART, helm_template
-from cluster.controlplane import ControlPlane, control_plane
-from lab.kube import Kube, wait_for
+from cluster.controlplane import ControlPlane, control_plane, cpu_seconds
+from lab.kube import Kube, KubectlError, wait_for
 
 NAMESPACE = "slipway-system"
 ACCOUNT = "slipway"
@@ -102,8 +102,7 @@ class Operator:
 
     def cpu_seconds(self) -> float:
         """Processor time that it has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def complaints(self) -> list[str]:
         """Lines of its log that tell of a bug: traces and errors."""
@@ -130,6 +129,8 @@ def slipway_plane() -> Iterator[Plane]:
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         kube.apply(*(item for item in rendered if item["kind"] not in LEFT_OUT))
         kube.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        # The policies' part of the API server learns of a kind a moment after it is served.
+        wait_for(lambda: _takes_resources(kube), seconds=60, what="the policies to know the kinds")
         token = kube.run("create", "token", ACCOUNT, "-n", NAMESPACE, "--duration=24h").strip()
         yield Plane(control, kube, folder / "settings.yaml", token)
 
@@ -166,6 +167,23 @@ def operator_on(plane: Plane, *, server: str | None = None, name: str = "operato
     finally:
         if operator.process.poll() is None:
             operator.kill()
+
+
+def _takes_resources(kube: Kube) -> bool:
+    one = {
+        "apiVersion": "slipway.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "one", "namespace": "default"},
+        "spec": {
+            "source": {"git": {"url": "https://git.test/one.git", "ref": "v1"}},
+            "model": {"path": "model.joblib", "example": "sample.csv"},
+        },
+    }
+    try:
+        kube.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(one))
+    except KubectlError:
+        return False
+    return True
 
 
 def _status(url: str) -> int:

@@ -151,6 +151,7 @@ async def quiet(operator: Operator) -> tuple[int, int]:
 async def first_run(plane: Plane, count: int) -> dict[str, Any]:
     """Settle all of them from nothing but the log."""
     started = time.monotonic()
+    before = plane.control.cpu_seconds()
     with operator_on(plane) as operator:
         await settled(plane, count, 900)
         seconds = time.monotonic() - started
@@ -165,6 +166,8 @@ async def first_run(plane: Plane, count: int) -> dict[str, Any]:
             "looks": looks(operator),
             "kept": figures(operator)["slipway_kept_objects"],
             "memoryMiB": operator.memory(),
+            "controlPlaneCpuSeconds": {n: s - before[n] for n, s in plane.control.cpu_seconds().items()},
+            "loadAfter": os.getloadavg()[0],
             "controlPlaneMiB": plane.control.memory(),
             "complaints": len(operator.complaints()),
         }
