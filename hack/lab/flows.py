@@ -12,7 +12,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -56,7 +56,7 @@ def traced() -> Iterator[list[str]]:
     """Keep what the operator logs as a bug, and print nothing of the rest."""
     found: list[str] = []
 
-    def keep(_logger: object, method: str, event: Manifest) -> Manifest:
+    def keep(_logger: object, method: str, event: MutableMapping[str, Any]) -> Manifest:
         if method in {"error", "exception", "critical"} or event.get("exc_info"):
             found.append(f"{event.get('event')}: {sys.exc_info()[1]!r}")
         raise structlog.DropEvent
@@ -73,7 +73,7 @@ def traced() -> Iterator[list[str]]:
 async def opened(plane: Plane) -> AsyncIterator[Bench]:
     """A bench with a proxy before the plane's API server."""
     configuration = Configuration()
-    await kube_config.load_kube_config(str(plane.control.kubeconfig), client_configuration=configuration)
+    await kube_config.load_kube_config(str(plane.control.kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
     async with proxy(plane.control.server, plane.control.authority) as served, ApiClient(configuration) as api:
         yield Bench(plane, served, KubernetesCluster(api))
 

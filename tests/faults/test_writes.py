@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 import pytest
 
@@ -128,7 +129,7 @@ async def test_a_fault_at_any_write_leads_to_the_same_end(plane, flow, everythin
     for what, _ in cases:
         count[what] += 1
 
-    assert failures == []
+    assert not failures, "\n".join(failures)
     assert bugs == []
 
 
@@ -141,7 +142,7 @@ async def test_the_process_killed_at_a_write_goes_on_where_it_was(plane, flow, e
         wanted, undisturbed_case = await bench.run(flow, Fault, process=True)
         total = len([w for w in undisturbed_case.script.writes if w.is_write])
         for number in numbers(total, all_of_them=everything, sample=1):
-            kill = KilledAfter(number)
-            seen, case = await bench.run(flow, lambda kill=kill: kill, wanted=wanted, process=True, more=30)
+            kill = functools.partial(KilledAfter, number)
+            seen, case = await bench.run(flow, kill, wanted=wanted, process=True, more=30)
             assert (seen, case.wrong) == (wanted, []), f"killed after write {number}"
             count["process killed"] += 1
