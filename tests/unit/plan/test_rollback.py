@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from lab.player import request_of
 from slipway_operator.domain.requests import Verified
 from slipway_operator.domain.revisions import read_log
 from slipway_operator.plan.observed import Manifest
@@ -395,3 +398,39 @@ async def test_with_the_last_use_of_a_content_go_its_images(world, two):
     assert [e.number for e in entries] == [5, 6]
     removals = [w for w in world.cluster.writes if w[0] == "create" and "-remove-" in w[1].name]
     assert removals, "images are removed by a Job, not by the operator"
+
+
+async def test_an_environment_goes_when_no_other_deployment_needs_it(world, two):
+    """The shared repository is cleaned only of what nobody anywhere names."""
+    key, *_ = two
+    other = world.add("other", "railway")
+    await world.settle(other)
+    world.edit(key, "revisionHistoryLimit", 1)
+    for number in range(3, 6):
+        world.commit = f"{number:04d}" * 10
+        world.edit(key, "source.git.ref", f"v{number}")
+        await world.settle(key)
+
+    asked = [json.loads(request_of(j["spec"]["template"]["spec"])) for j in world.jobs("remove")]
+    assert asked
+    assert all(a["environments"] == [] for a in asked), "the other one's environment is the same"
+
+
+async def test_a_name_that_somebody_else_took_is_said(world, two):
+    """A ControllerRevision of the next entry's name, without our labels, must not have the operator spin."""
+    key, _, second = two
+    world.cluster.add(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "ControllerRevision",
+            "metadata": {"name": "flight-delay-3", "namespace": "airline"},
+            "data": {"mine": True},
+            "revision": 3,
+        }
+    )
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    again = await world.look(key)
+
+    assert world.ready(key) == ("False", "NameTaken")
+    assert again >= 1
+    assert world.lane() == second

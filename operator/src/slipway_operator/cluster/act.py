@@ -44,8 +44,11 @@ async def carry_out(
     for manifest in differing:
         await _apply(cluster, manifest, known.get(ref_of(manifest)))
     for manifest in plan.create:
-        # One that exists already counts as made: somebody was faster, so it is time to look again.
-        await cluster.create(manifest)
+        if await cluster.create(manifest) is None:
+            # One of ours counts as made: somebody was faster, so it is time to look again.
+            found = await cluster.get(ref_of(manifest))
+            if found is not None:
+                _require_ours(manifest, found)
     for ref in plan.delete:
         await cluster.delete(ref, known[ref]["metadata"]["uid"] if ref in known else None)
     return Done(applied=bool(differing), created=bool(plan.create))
@@ -66,9 +69,9 @@ async def _apply(cluster: Cluster, manifest: Manifest, live: Mapping[str, Any] |
 
 
 def _require_ours(manifest: Manifest, live: Mapping[str, Any]) -> None:
-    """An object of that name without our label is somebody else's: it is not taken over."""
-    owner = (manifest["metadata"].get("labels") or {}).get(labels.OWNER)
-    if owner is None or (live["metadata"].get("labels") or {}).get(labels.OWNER) == owner:
+    """An object of that name without our labels is somebody else's: it is not taken over."""
+    wanted, found = (m["metadata"].get("labels") or {} for m in (manifest, live))
+    if all(wanted.get(label) in {None, found.get(label)} for label in (labels.OWNER, labels.LOG)):
         return
     ref: Ref = ref_of(manifest)
     raise Blocked(

@@ -69,6 +69,10 @@ class CachedCluster:
             self.doubt(key)
             raise
 
+    async def list_everywhere(self) -> Sequence[Manifest]:
+        """What names images in any namespace, always from the API server."""
+        return await self._cluster.list_everywhere()
+
     async def list_events(self, namespace: str, uids: Sequence[str]) -> Sequence[Manifest]:
         """Warnings, always from the API server."""
         return await self._cluster.list_events(namespace, uids)

@@ -15,7 +15,7 @@ import structlog
 from kubernetes.aio.client import ApiClient
 
 from slipway_operator.cluster.errors import ExpiredError, GoneError, error_of
-from slipway_operator.cluster.kinds import OWNED, Where, collection_path, object_path
+from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, OWNED, Where, collection_path, object_path
 from slipway_operator.cluster.protocol import ConflictError
 from slipway_operator.domain import labels
 from slipway_operator.domain.digests import short_of
@@ -159,6 +159,15 @@ class KubernetesCluster:
 
     def doubt(self, key: Key) -> None:
         """Nothing is remembered here."""
+
+    async def list_everywhere(self) -> Sequence[Manifest]:
+        """ModelDeployments, log entries and builds of all namespaces."""
+        lists = await asyncio.gather(
+            self.list(Where(*MODEL_DEPLOYMENT, "")),
+            self.list(Where("apps/v1", "ControllerRevision", ""), selector=f"{labels.LOG}=true"),
+            self.list(Where("batch/v1", "Job", ""), selector=f"{labels.STEP}=build"),
+        )
+        return [item for items in lists for item in items]
 
     async def list_events(self, namespace: str, uids: Sequence[str]) -> Sequence[Manifest]:
         """Warnings about the objects of these UIDs; the newest few objects are enough to say what is wrong."""

@@ -56,6 +56,11 @@ class FakeCluster:
             and (m["metadata"].get("labels") or {}).get(labels.OWNER) == owner
         ]
 
+    async def list_everywhere(self) -> Sequence[Manifest]:
+        """Everything that names images."""
+        kinds = ("ModelDeployment", "ControllerRevision", "Job")
+        return [copy.deepcopy(m) for r, m in self.objects.items() if r.kind in kinds]
+
     async def list_events(self, namespace: str, uids: Sequence[str]) -> Sequence[Manifest]:
         """The warnings that the test put there."""
         return [

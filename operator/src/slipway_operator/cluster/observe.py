@@ -13,6 +13,7 @@ from slipway_operator.domain.errors import Blocked
 from slipway_operator.domain.keys import Key
 from slipway_operator.domain.revisions import read_log
 from slipway_operator.domain.settings import Settings
+from slipway_operator.plan.cleanup import digests_in
 from slipway_operator.plan.observed import Manifest, Observed, Ref, Sample
 from slipway_operator.plan.troubles import puzzling
 from slipway_operator.plan.watch import pods_to_ask
@@ -71,12 +72,31 @@ async def with_figures(seen: Observed, ask_pods: AskPods) -> Observed:
     return replace(seen, samples=await ask_pods(pods)) if pods else seen
 
 
+async def with_elsewhere(seen: Observed, cluster: Cluster) -> Observed:
+    """Add what other deployments use, where entries are to go: their images may be somebody else's too.
+
+    In namespaced mode other namespaces cannot be seen, and what may be shared is kept.
+    """
+    limit = int((seen.resource.get("spec") or {}).get("revisionHistoryLimit") or 10)
+    if seen.settings.namespaces or len(seen.entries) <= limit + 1:
+        return seen
+    own = seen.resource["metadata"]["uid"]
+    everything = await cluster.list_everywhere()
+    others = [m for m in everything if m["metadata"]["uid"] != own and not _is_of(m, seen.key)]
+    return replace(seen, elsewhere=digests_in(others))
+
+
 async def observe_retrain_job(cluster: Cluster, key: Key, settings: Settings, *, now: datetime) -> Observed | None:
     """Read one RetrainJob; None: it is gone or going."""
     resource = await cluster.get(Ref(*RETRAIN_JOB, key.namespace, key.name))
     if resource is None or resource["metadata"].get("deletionTimestamp"):
         return None
     return Observed(key=key, now=now, settings=settings, resource=resource)
+
+
+def _is_of(manifest: Manifest, key: Key) -> bool:
+    meta = manifest["metadata"]
+    return (meta.get("namespace"), (meta.get("labels") or {}).get(labels.OWNER)) == tuple(key)
 
 
 def _is_behind(resource: Manifest, owned: Sequence[Manifest]) -> bool:

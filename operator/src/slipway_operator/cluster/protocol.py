@@ -40,6 +40,9 @@ class Cluster(Protocol):
     async def list_events(self, namespace: str, uids: Sequence[str]) -> Sequence[Manifest]:
         """Warnings about the objects of these UIDs."""
 
+    async def list_everywhere(self) -> Sequence[Manifest]:
+        """What names images in any namespace: ModelDeployments, log entries and builds. It is long: ask rarely."""
+
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply with our field manager; conflicts are forced."""
 

@@ -6,6 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+
+from slipway_operator.domain.keys import Key
 
 
 class Metrics:
@@ -14,6 +17,7 @@ class Metrics:
     def __init__(self) -> None:
         self._runs: Counter[tuple[str, str]] = Counter()
         self._seconds: Counter[str] = Counter()
+        self._conditions: dict[Key, tuple[tuple[str, str], ...]] = {}
         self.last_reconcile = 0.0
         """Monotonic time of the last reconcile that ended."""
 
@@ -29,6 +33,13 @@ class Metrics:
             self.last_reconcile = time.monotonic()
             self._runs[kind, result] += 1
             self._seconds[kind] += self.last_reconcile - started  # type: ignore[assignment]  # Counter adds floats well
+
+    def told(self, key: Key, status: Mapping[str, Any] | None) -> None:
+        """Keep the conditions of a ModelDeployment; None: it is gone."""
+        if status is None:
+            self._conditions.pop(key, None)
+            return
+        self._conditions[key] = tuple((str(c["type"]), str(c["status"])) for c in status.get("conditions") or ())
 
     def text(self, *, keys: int, kept: int, watch_age: float, requests: Mapping[str, int]) -> str:
         """The page.
@@ -48,6 +59,13 @@ class Metrics:
         lines += [
             f'slipway_reconcile_seconds_total{{kind="{kind}"}} {seconds:.6f}'
             for kind, seconds in sorted(dict(self._seconds).items())
+        ]
+        lines.append("# TYPE slipway_modeldeployment_condition gauge")
+        lines += [
+            f'slipway_modeldeployment_condition{{namespace="{key.namespace}",name="{key.name}",type="{kind}",'
+            f'status="{status}"}} 1'
+            for key, conditions in sorted(dict(self._conditions).items())
+            for kind, status in conditions
         ]
         lines += [
             "# TYPE slipway_objects gauge",

@@ -82,6 +82,7 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
 
         watches = Watches(cluster, store, settings.namespaces, ring)
         cached = CachedCluster(cluster, store, watches)
+        metrics = Metrics()
         reconciler = Reconciler(
             Room(
                 cluster=cached,
@@ -89,9 +90,10 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
                 now=lambda: datetime.now(UTC),
                 image_volumes=volumes.known,
                 ask_pods=figures.of,
+                told=metrics.told,
             )
         )
-        metrics, freshness = Metrics(), Freshness()
+        freshness = Freshness()
         deployments: Workers[Key] = Workers(reconciler.model_deployment, metrics, kind="ModelDeployment")
         retrainings: Workers[Key] = Workers(reconciler.retrain_job, metrics, kind="RetrainJob")
         registry = kopf.OperatorRegistry()

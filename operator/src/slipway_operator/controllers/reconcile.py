@@ -12,7 +12,13 @@ import structlog
 from slipway_operator.cluster.act import carry_out
 from slipway_operator.cluster.client import NotFoundError
 from slipway_operator.cluster.errors import GoneError
-from slipway_operator.cluster.observe import AskPods, observe_model_deployment, observe_retrain_job, with_figures
+from slipway_operator.cluster.observe import (
+    AskPods,
+    observe_model_deployment,
+    observe_retrain_job,
+    with_elsewhere,
+    with_figures,
+)
 from slipway_operator.cluster.protocol import Cluster, ConflictError
 from slipway_operator.domain.conditions import is_true
 from slipway_operator.domain.errors import SlipwayError, Waiting
@@ -46,6 +52,8 @@ class Room:
     now: Callable[[], datetime]
     image_volumes: Callable[[], Awaitable[bool | None]]
     ask_pods: AskPods
+    told: Callable[[Key, Manifest | None], None] = lambda _key, _status: None
+    """Learns each status, and (None) that an object is gone."""
 
 
 class Reconciler:
@@ -73,9 +81,12 @@ class Reconciler:
                     image_volumes=await self._room.image_volumes(),
                 )
                 if seen is None:
+                    self._room.told(key, None)
                     return None
                 seen = await with_figures(seen, self._room.ask_pods)
+                seen = await with_elsewhere(seen, self._room.cluster)
                 plan = plan_model_deployment(seen)
+                self._room.told(key, plan.status)
                 again = await self._carry_out(seen, plan)
                 if again > AGAIN_AT_ONCE:
                     return again
