@@ -112,6 +112,28 @@ async def test_grpc_asks_for_the_key_too(start, keys):
     assert lives == b"\x08\x01", "the kubelet has no key"
 
 
+async def test_a_key_that_was_taken_back_opens_no_call_of_a_connection_that_is_open(start, keys):
+    """Header blocks that come again are not read again: what they are allowed must not outlive the key."""
+    served = await start(api_keys=keys, grpc_port=0)
+    async with grpc.aio.insecure_channel(f"localhost:{served.server.grpc_port}") as channel:
+        metadata = channel.unary_unary("/inference.GRPCInferenceService/ServerMetadata")
+        shown = [("authorization", f"Bearer {KEY}")]
+        for _ in range(3):
+            await metadata(b"", metadata=shown)
+        keys.write_text(f"{OTHER}\n")
+        refused = None
+        end = time.monotonic() + 10
+        while refused is None:
+            assert time.monotonic() < end, "the old key is still taken"
+            try:
+                await metadata(b"", metadata=shown)
+            except grpc.aio.AioRpcError as error:
+                refused = error.code()
+            await asyncio.sleep(0.05)
+
+    assert refused is grpc.StatusCode.UNAUTHENTICATED
+
+
 class Authority:
     """A private authority, and files for a server and a client."""
 

@@ -142,6 +142,8 @@ class Connection(Incoming):
         """Close what has stayed as it is for too long."""
         limits = self.site.limits
         self._begun = self._noise = self._given_up = 0
+        if self.site.shared.keys is not None:
+            self._reader.forget()  # they may have been read again
         waited = now - self._since
         if (
             (self._write_blocked_since and now - self._write_blocked_since > limits.write_seconds)

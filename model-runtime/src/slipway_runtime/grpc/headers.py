@@ -60,6 +60,10 @@ class HeaderReader(Generic[T]):
             self._known[block] = meaning
         return meaning
 
+    def forget(self) -> None:
+        """Read each block anew: what it means has changed, as who may call has."""
+        self._known.clear()
+
     def trailer(self, block: bytes) -> None:
         """Read fields after a body: they mean nothing here, but change the table."""
         pairs, _ = self._decode(block)
