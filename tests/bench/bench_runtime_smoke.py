@@ -106,7 +106,7 @@ def running(command: list[str], port: int) -> Iterator[tuple[int, float]]:
             while True:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                     break
-                if time.perf_counter() - start > 30:
+                if time.perf_counter() - start > 120:
                     raise SystemExit(f"{command[2]} does not listen")
                 time.sleep(0.005)
             yield process.pid, time.perf_counter() - start
