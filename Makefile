@@ -150,7 +150,7 @@ bench-grpc: $(SYNCED) ## Measure what carries gRPC: our HTTP/2 layer, the h2 lib
 faults: $(SYNCED) ## Disturb some of the operator's requests on a control plane of its own, in a few minutes.
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
 	@$(ON_CLUSTER) tests/faults
-test-faults: $(SYNCED) ## Disturb every write of every flow, every watch and list, and count the cases (an hour).
+test-faults: $(SYNCED) ## Disturb every write of every flow, every watch and list, and count the cases (long).
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
 	@SLIPWAY_FAULTS=all $(ON_CLUSTER) tests/faults
 bench-operator: $(SYNCED) ## Measure the operator with 100, 300 and 1,000 ModelDeployments on a control plane of its own.
