@@ -45,6 +45,9 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "bare": (NOTHING, ["--watched-features", "0"]),
     "counters": ("", ["--watched-features", "0"]),
     "values": ("", []),
+    "log": ("", ["--access-log"]),
+    "records": ("", ["--record-to", "{folder}/records"]),
+    "all": ("", ["--access-log", "--record-to", "{folder}/all", "--trace", "--trace-endpoint", "http://127.0.0.1:9/"]),
 }
 
 
@@ -85,9 +88,11 @@ def main() -> None:
         for variant in arguments.variants:
             before, more = VARIANTS[variant]
             port = free_port()
-            command = ["taskset", "-c", "0", sys.executable, "-c", START.format(before=before), "--model-dir", name]
-            command += ["--name", "bench", "--version", "v1", "--model-digest", digest, "--host", "127.0.0.1"]
-            pid, _ = stack.enter_context(running([*command, "--port", str(port), *more], port))
+            command = ["sh", "-c", 'exec "$@" > /dev/null', "sh", "taskset", "-c", "0", sys.executable, "-c"]
+            command += [START.format(before=before), "--model-dir", name, "--name", "bench", "--version", "v1"]
+            command += ["--model-digest", digest, "--host", "127.0.0.1", "--port", str(port)]
+            command += [one.format(folder=name) for one in more]
+            pid, _ = stack.enter_context(running(command, port))
             servers[variant] = (pid, f"http://127.0.0.1:{port}/v2/models/bench/infer")
         for pid, url in servers.values():
             asked(url, script, 1, pid)

@@ -165,19 +165,25 @@ def judge(name: str, raw: bytes, code: int, body: bytes, found: Found) -> None:
 async def ask(port: int, asked: Asked, stop: asyncio.Event) -> None:
     """Ask good requests at a fixed rate, whatever the answers take."""
     raw, tasks = request(json.dumps(GOOD).encode()), set()
-    free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []
     loop, due = asyncio.get_running_loop(), time.perf_counter()
 
     async def one(begun: float) -> None:
         try:
-            reader, writer = free.pop() if free else await asyncio.open_connection("127.0.0.1", port)
+            # As any client's pool does: what was idle for long may be closed from the other side.
+            while free and begun - free[0][2] > 20:
+                free.pop(0)[1].close()
+            if free:
+                reader, writer, _ = free.pop()
+            else:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(raw)
             code, body, going = await asyncio.wait_for(answer(reader), 10)
             if code != 200 or b'"data":["UA"]' not in body:
                 asked.failed.append(f"{code} {body[:200]!r}")
             asked.seconds.append(time.perf_counter() - begun)
             if going:
-                free.append((reader, writer))
+                free.append((reader, writer, time.perf_counter()))
             else:
                 writer.close()
         except (OSError, EOFError, TimeoutError) as error:
@@ -190,7 +196,7 @@ async def ask(port: int, asked: Asked, stop: asyncio.Event) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
-    for _, writer in free:
+    for _, writer, _ in free:
         writer.close()
 
 
