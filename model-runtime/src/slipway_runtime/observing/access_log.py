@@ -14,6 +14,7 @@ from slipway_runtime.observing.background import Background
 from slipway_runtime.observing.watching import Finished
 
 _LINES = 20_000
+_FORM = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 
 
 class AccessLog:
@@ -51,12 +52,12 @@ class AccessLog:
 
     def _lines(self, lines: list[dict[str, Any]]) -> None:
         for line in lines:
-            line["time"] = datetime.fromtimestamp(line["time"], UTC).isoformat(timespec="milliseconds")
+            line["time"] = datetime.fromtimestamp(line["time"], UTC)
             line["method"] = line["method"].decode("latin-1")
             line["path"] = line["path"][:500].decode("latin-1")
             line["milliseconds"] = round(line["milliseconds"], 3)
         if lines:
-            self._write(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
+            self._write(b"".join(orjson.dumps(line, option=_FORM) for line in lines))
 
 
 def _written(handle: int, raw: bytes) -> None:

@@ -153,13 +153,15 @@ class Recorder:
             "row": na.c_array(np.concatenate([np.arange(rows, dtype=np.int32) for rows in counts])),
             "content": _texts([self._content] * sum(counts)),
         }
+        whole: dict[tuple[str, int], Array] = {}
         for part in self._parts:
-            pieces = []
-            for entry in entries:
-                array = entry.feeds[part.tensor] if part.tensor else entry.outputs[part.output]
-                rows = array[entry.offset : entry.offset + entry.rows]
-                pieces.append(rows.reshape(len(rows), -1)[:, part.place])
-            columns[part.name] = _column(np.concatenate(pieces))
+            key = (part.tensor, part.output)
+            if key not in whole:
+                arrays = [entry.feeds[part.tensor] if part.tensor else entry.outputs[part.output] for entry in entries]
+                ends = zip(entries, arrays, strict=True)
+                joined = np.concatenate([array[entry.offset : entry.offset + entry.rows] for entry, array in ends])
+                whole[key] = joined.reshape(len(joined), -1)
+            columns[part.name] = _column(whole[key][:, part.place])
         return _stream(columns, sum(counts))
 
     def _encoded_truths(self, entries: list[_Truth]) -> bytes:
