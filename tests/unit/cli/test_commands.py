@@ -349,3 +349,27 @@ def test_following_a_step_waits_for_its_containers(slipway, api, make):
     api.logs[f"{core}/pods/train-1-pod/log"] = "epoch 1\n"
 
     assert process.communicate(timeout=30)[0] == "epoch 1\n"
+
+
+def test_doctor_is_content_with_a_healthy_installation(slipway, api, tmp_path):
+    """And names what is worth knowing without calling it a fault."""
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    for name in ("modeldeployments.slipway.dev", "retrainjobs.slipway.dev"):
+        established = {"conditions": [{"type": "Established", "status": "True"}]}
+        spec = {"versions": [{"name": "v1alpha1", "served": True}]}
+        api.put(crds, {"metadata": {"name": name}, "spec": spec, "status": established})
+    labels = {"app.kubernetes.io/name": "slipway", "app.kubernetes.io/component": "operator"}
+    meta = {"name": "slipway", "namespace": "slipway-system", "labels": labels}
+    template: dict[str, object] = {"spec": {}}
+    operator = {"metadata": meta, "spec": {"replicas": 1, "template": template}, "status": {"readyReplicas": 1}}
+    api.put("/apis/apps/v1/namespaces/slipway-system/deployments", operator)
+    api.objects = {path: found for path, found in api.objects.items() if "controllerrevisions" not in path}
+
+    ended = slipway("doctor", PATH=str(tmp_path))
+
+    assert ended.code == 0, ended.out
+    assert "✔ the operator slipway-system/slipway is ready" in ended.out
+    assert "✔ flight-delay answers: revision 2, content bbbbbbbbbb" in ended.out
+    assert "◌ the program crane is not on the PATH" in ended.out
+    api.forbidden = {"patch modeldeployments"}
+    assert "you may not change deployments" in slipway("doctor").out
