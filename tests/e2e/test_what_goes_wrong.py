@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from lab.git import git
-from lab.install import Lab
+from lab.install import ROOT, SMALL_PACKAGE, Lab
 from lab.kube import Manifest, condition, wait_for
 from lab.projects import LOCK, TRAIN, model_deployment, spec, write_project
 
@@ -33,6 +34,7 @@ class Fault:
     says: str
     files: Mapping[str, str | bytes | None] = field(default_factory=dict)
     tree: Tree | None = None
+    repository: Callable[[Path], object] | None = None
     change: Change | None = None
     passes: bool = False
     """True: it goes on by itself once somebody has helped, so it is not Stalled at once."""
@@ -65,6 +67,32 @@ def name_in_latin_1(tree: Path) -> None:
     Path(os.fsdecode(os.fsencode(tree) + b"/donn\xe9es.csv")).write_text("1")
 
 
+def name_with_a_backslash(tree: Path) -> None:
+    """Name a file as another system would write a path."""
+    (tree / "data\\sample.csv").write_text("1")
+
+
+def too_many_files(repository: Path) -> None:
+    """Commit 65,536 files that are three objects: a folder of 256 folders that are one."""
+    blob = _object(repository, "hash-object", "-w", "--stdin")
+    inner = _object(repository, "mktree", given="".join(f"100644 blob {blob}\t{n}\n" for n in range(256)))
+    outer = _object(repository, "mktree", given="".join(f"040000 tree {inner}\t{n}\n" for n in range(256)))
+    commit = git("commit-tree", "-m", "Large", outer, cwd=repository)
+    git("update-ref", "refs/heads/main", commit, cwd=repository)
+
+
+def _object(repository: Path, *command: str, given: str = "") -> str:
+    done = subprocess.run(["git", *command], cwd=repository, input=given, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def lock_of_yesterday() -> dict[str, bytes]:
+    """A uv.lock that lacks what its pyproject.toml asks for."""
+    project = (ROOT / "examples" / "flight-delay" / "pyproject.toml").read_bytes()
+    changed = project.replace(b"dependencies = [\n", b'dependencies = [\n  "six>=1.16",\n', 1)
+    return {"pyproject.toml": changed, "uv.lock": (ROOT / "examples" / "flight-delay" / "uv.lock").read_bytes()}
+
+
 def without_hashes() -> str:
     """The lock's versions without its hashes."""
     lines = [each.rstrip(" \\") for each in LOCK.read_text().splitlines() if "==" in each and not each.startswith("#")]
@@ -86,6 +114,8 @@ def _off(line: str) -> str:
 
 
 NO_SUCH_PACKAGE = "slipway-no-such-package==9.9.9 --hash=sha256:" + "0" * 64 + "\n"
+FOR_WINDOWS = "pywin32==311 --hash=sha256:0502d1facf1fed4839a9a51ccbcc63d952cf318f78ffc00a7e78528ac27d7a2b\n"
+ANOTHER_SIX = "six==1.16.0 --hash=sha256:8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254\n"
 NOT_A_MODEL = 'import joblib\njoblib.dump({"weights": [1, 2]}, "model.joblib")\nopen("metrics.json", "w").write("{}")\n'
 CANNOT_BE_EXPORTED = """\
 import joblib
@@ -127,10 +157,21 @@ FAULTS = [
     Fault("unknown-path", "PathNotFound", "models/nowhere", change=at("source", "git", "path", value="models/nowhere")),
     Fault("lock-missing", "LockFileMissing", "requirements.txt", files={"requirements.txt": None}),
     Fault("lock-without-hashes", "LockFileNotHashed", "hash", files={"requirements.txt": without_hashes()}),
+    Fault(
+        "lock-outdated",
+        "LockFileOutdated",
+        "uv lock",
+        files=lock_of_yesterday(),
+        change=at("environment", "lockFile", value="uv.lock"),
+    ),
     Fault("hash-mismatch", "HashMismatch", "lock file", files={"requirements.txt": with_wrong_hash()}),
     Fault(
         "package-absent", "PackageNotAvailable", "slipway-no-such-package", files={"requirements.txt": NO_SUCH_PACKAGE}
     ),
+    Fault("other-platform", "PackageNotAvailable", "pywin32", files={"requirements.txt": FOR_WINDOWS}),
+    Fault("no-solution", "NoSolution", "six", files={"requirements.txt": SMALL_PACKAGE + ANOTHER_SIX}),
+    Fault("too-large", "RepositoryTooLarge", "files", repository=too_many_files),
+    Fault("path-trick", "UnsafePath", "backslash", tree=name_with_a_backslash),
     Fault("symlink-out", "SymlinkOutsideProject", "secrets", tree=escape),
     Fault("name-not-utf-8", "FileNameNotUtf8", "UTF-8", tree=name_in_latin_1),
     Fault(
@@ -194,6 +235,8 @@ def faults(lab: Lab, namespace: str, tmp_path_factory: pytest.TempPathFactory) -
         if fault.tree is not None:
             fault.tree(tree)
         lab.git.publish(fault.name, tree)
+        if fault.repository is not None:
+            fault.repository(lab.git.folder / f"{fault.name}.git")
         wanted = copy.deepcopy(spec(lab.git.url(fault.name)))
         if fault.change is not None:
             fault.change(wanted)
