@@ -22,7 +22,7 @@ from slipway_operator.plan.holds import Held, held, other_good
 from slipway_operator.plan.observed import Event, Manifest, Observed, Plan, Trouble, ref_of, soonest
 from slipway_operator.plan.proof import Proof, State, prove, unneeded
 from slipway_operator.plan.rollout import Aim, Wanted, plan_rollout, prunable
-from slipway_operator.plan.serving import deployment_name, repository_for, settings_for
+from slipway_operator.plan.serving import deployment_name, jobs_policy_for, repository_for, settings_for
 from slipway_operator.plan.status import conditions_for, status_for, summary_of
 from slipway_operator.plan.steps import Way
 from slipway_operator.plan.story import Story, Verdict
@@ -129,7 +129,7 @@ def plan_model_deployment(seen: Observed) -> Plan:
     watched = rollout.canary is not None or (limits is not None and watched_for(limits, entries, seen.now) > 0)
     checks = [p.create for p in proofs.values() if p.create is not None]
     return Plan(
-        apply=(settings_for(seen, path.package_list), *_adopted(seen, log), *rollout.apply),
+        apply=(settings_for(seen, path.package_list), jobs_policy_for(seen), *_adopted(seen, log), *rollout.apply),
         create=(
             *((entry,) if entry is not None else ()),
             *started,

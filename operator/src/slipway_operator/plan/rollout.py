@@ -29,10 +29,10 @@ from slipway_operator.plan.serving import (
     deployment_for,
     deployment_name,
     has_image_volume,
-    network_policies_for,
     puller_of,
     repository_for,
     service_for,
+    serving_policy_for,
 )
 
 PROBE_SECONDS = 60.0
@@ -153,7 +153,7 @@ def plan_rollout(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[Lo
     names = frozenset[str]().union(*(p.names for p in pods))
     deployed = [m for m in apply if m["kind"] == "Deployment"]
     if deployed:
-        apply += network_policies_for(seen, pods_pull=any(not has_image_volume(d) for d in deployed))
+        apply.append(serving_policy_for(seen, pods_pull=any(not has_image_volume(d) for d in deployed)))
     delete = [ref_of(d) for d in seen.deployments if d["metadata"]["name"] not in names]
     if spec.serving.autoscaling is None or live is None:
         delete += [ref_of(a) for a in seen.autoscalers]

@@ -155,15 +155,15 @@ def autoscaler_for(seen: Observed, autoscaling: Autoscaling, content: Content) -
     }
 
 
-def network_policies_for(seen: Observed, *, pods_pull: bool) -> tuple[Manifest, ...]:
-    """Serving pods take predictions and start nothing; Jobs take nothing and may fetch.
+def serving_policy_for(seen: Observed, *, pods_pull: bool) -> Manifest:
+    """Serving pods take predictions and start nothing.
 
     Args:
         seen: What was observed.
         pods_pull: An init container of the serving pods fetches the model: they need a way out.
     """
     owner = seen.key.name
-    serving = {
+    spec = {
         "podSelector": {
             "matchLabels": {labels.OWNER: owner},
             "matchExpressions": [{"key": labels.LANE, "operator": "Exists"}],
@@ -172,22 +172,29 @@ def network_policies_for(seen: Observed, *, pods_pull: bool) -> tuple[Manifest, 
         "ingress": [{"ports": [{"port": port, "protocol": "TCP"} for port in (PORT, GRPC_PORT)]}],
         **({"egress": [{}]} if pods_pull else {}),
     }
-    jobs = {
+    return _policy(seen, owner, spec)
+
+
+def jobs_policy_for(seen: Observed) -> Manifest:
+    """Jobs take nothing and may fetch; it is there before the first of them."""
+    owner = seen.key.name
+    spec = {
         "podSelector": {
             "matchLabels": {labels.OWNER: owner},
             "matchExpressions": [{"key": labels.STEP, "operator": "Exists"}],
         },
         "policyTypes": ["Ingress"],
     }
-    return tuple(
-        {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": metadata_for(seen, name),
-            "spec": spec,
-        }
-        for name, spec in ((owner, serving), (f"{owner}-jobs", jobs))
-    )
+    return _policy(seen, f"{owner}-jobs", spec)
+
+
+def _policy(seen: Observed, name: str, spec: Manifest) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata_for(seen, name),
+        "spec": spec,
+    }
 
 
 def settings_for(seen: Observed, package_list: str | None) -> Manifest:
