@@ -125,3 +125,33 @@ async def test_following_what_is_live_already_makes_only_looks(world):
 
     assert {r.name.split("-")[2] for verb, r in world.cluster.writes if verb == "create"} == {"resolve"}
     assert len(world.entries()) == 1
+
+
+async def test_the_look_is_a_step_of_its_own_where_the_source_is_followed(world, key):
+    """Running at first, a success that time alone does not change, and what is wrong while Ready stays as it was."""
+    await world.look(key)
+    assert world.steps(key)["Resolve"] == "Running"
+    await world.settle(key)
+    known = world.status(key)["steps"][0]
+    assert (known["name"], known["state"], known["message"]) == ("Resolve", "Succeeded", "asks again every 5m")
+
+    world.cluster.pass_time(301)
+    await world.settle(key)
+    assert world.status(key)["steps"][0] == known
+
+    world.cluster.pass_time(301)
+    await world.look(key)
+    (job,) = world.unfinished()
+    passing = json.dumps({"ok": False, "reason": "SourceUnavailable", "message": "no answer", "retry": True})
+    world.cluster.fail_job(job, "push", message=passing)
+    await world.look(key)
+    failing = world.status(key)["steps"][0]
+    assert (failing["state"], failing["message"], failing["job"]) == ("Waiting", "no answer", job["metadata"]["name"])
+    assert world.ready(key) == ("True", "Serving")
+
+
+async def test_a_pinned_source_shows_no_such_step(world):
+    key = world.add()
+    await world.settle(key)
+
+    assert "Resolve" not in world.steps(key)

@@ -492,7 +492,7 @@ class ModelDeploymentSpec(SpecModel):
     )
 
 
-StepName = Literal["Build", "Train", "Export", "Rollout"]
+StepName = Literal["Resolve", "Build", "Train", "Export", "Rollout"]
 StepState = Literal["Pending", "Running", "Waiting", "Succeeded", "Failed", "Skipped"]
 
 
@@ -512,7 +512,9 @@ class SourceStatus(StatusModel):
 class StepStatus(StatusModel):
     """One step of the way from source to predictions."""
 
-    name: StepName = Field(description="The step: Build, Train, Export or Rollout.")
+    name: StepName = Field(
+        description="The step: Resolve (where the source is followed), Build, Train, Export or Rollout."
+    )
     state: StepState = Field(
         default="Pending",
         description="How far it is. Waiting passes by itself; Failed needs a change; Skipped is not asked for.",

@@ -11,7 +11,7 @@ from slipway_operator.domain import labels
 from slipway_operator.domain.contents import Content
 from slipway_operator.domain.requests import Built, Exported, Message, Resolved, Trained
 from slipway_operator.domain.revisions import LoggedEntry, StepRecord
-from slipway_operator.plan.attempts import StepResult, ask_again, jobs_of, run_step
+from slipway_operator.plan.attempts import Asked, State, StepResult, ask_again, jobs_of, run_step
 from slipway_operator.plan.jobs import JobSpec
 from slipway_operator.plan.observed import Manifest, Observed, Trouble
 from slipway_operator.plan.outcomes import StepKind, Succeeded, read_job
@@ -56,6 +56,8 @@ class Look:
     trouble: Trouble | None = None
     requeue_after: float | None = None
     delete: tuple[Manifest, ...] = ()
+    step: StepResult | None = None
+    """What the status shows of it. Equal as long as only time has passed, so that a look writes no status."""
 
 
 def walk(way: Way, entries: Sequence[LoggedEntry]) -> Chain:
@@ -154,7 +156,18 @@ def look_at_source(way: Way) -> Look:
         trouble=asked.trouble,
         requeue_after=asked.requeue_after,
         delete=(*asked.delete, *stray),
+        step=_shown(asked, spec.key, f"asks again every {follow_seconds_text(way.spec) or '5m'}"),
     )
+
+
+def _shown(asked: Asked, key: str, settled: str) -> StepResult:
+    if asked.trouble is not None:
+        state: State = "Failed" if asked.trouble.stalled else "Waiting"
+        return StepResult(name=RESOLVE.name, state=state, key=key, message=asked.trouble.message, job=asked.job)
+    if asked.answer is None:
+        message = "asking the repository what the ref names"
+        return StepResult(name=RESOLVE.name, state="Running", key=key, message=message, job=asked.job)
+    return StepResult(name=RESOLVE.name, state="Succeeded", key=key, message=settled)
 
 
 def _step(way: Way, spec: JobSpec, entries: Sequence[LoggedEntry], kind: StepKind) -> StepResult:

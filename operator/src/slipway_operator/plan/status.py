@@ -250,6 +250,8 @@ def _steps(story: Story) -> list[Manifest]:
         if story.chain is not None
         else [StepResult(name=n, state="Pending") for n in ("Build", "Train", "Export")]
     )
+    if story.look is not None and story.look.step is not None:
+        steps.insert(0, story.look.step)
     steps.append(_rollout_step(story))
     shown = []
     for step in steps:
