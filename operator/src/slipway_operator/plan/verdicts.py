@@ -122,7 +122,7 @@ def _verdict_on_hold(story: Story) -> Verdict | None:
 
 def _paused_by(story: Story) -> str:
     if story.seen.annotations.get(labels.PAUSED) == "true":
-        return f"paused by the annotation {labels.PAUSED}; kubectl slipway pause --off goes on"
+        return f"paused by the annotation {labels.PAUSED}; kubectl slipway pause {story.seen.key.name} --off goes on"
     return "paused by spec.rollout.paused"
 
 
