@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from slipway_operator.api.common import GROUP, VERSION
-from slipway_operator.api.model_deployment import ModelDeploymentSpec, ModelDeploymentStatus
+from slipway_operator.api.model_deployment import ModelDeploymentSpec
+from slipway_operator.api.model_deployment_status import ModelDeploymentStatus
 from slipway_operator.api.retrain_job import RetrainJobSpec, RetrainJobStatus
 from slipway_operator.api.schema import INT_OR_STRING, VALIDATIONS
 
