@@ -20,7 +20,7 @@ from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.logs import log_as_json
 from slipway_runtime.metrics import Metrics
-from slipway_runtime.model import ModelOptions, load_model
+from slipway_runtime.model import ModelOptions, WorkerOptions, load_model
 from slipway_runtime.observing.options import add_arguments, observing_options
 from slipway_runtime.security.tls import Tls, TlsFiles
 from slipway_runtime.server import ServerOptions, serve
@@ -70,6 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=_count, default=1, help="processes that share the loaded model (default %(default)s)"
     )
+    worker = parser.add_argument_group("a model that is not ONNX (docs/worker-protocol.md)")
+    worker.add_argument("--worker-socket", type=Path, help="socket of the worker that answers")
+    worker.add_argument(
+        "--worker-model", default="model.joblib", help="file that the worker loads (default %(default)s)"
+    )
+    worker.add_argument("--worker-seconds", type=float, default=30.0, help="of a prediction (default %(default)s)")
+    worker.add_argument(
+        "--worker-start-seconds", type=float, default=300.0, help="until it has loaded (default %(default)s)"
+    )
     parser.add_argument("--max-body-bytes", type=int, default=HttpLimits().body_bytes, help="(default %(default)s)")
     parser.add_argument("--max-rows", type=int, default=65_536, help="rows of one request (default %(default)s)")
     parser.add_argument(
@@ -115,6 +124,7 @@ def main() -> int:
         max_rows=arguments.max_rows,
         watched_features=arguments.watched_features,
         plane=PlaneLimits(batch_rows=arguments.batch_rows),
+        worker=_worker(arguments),
     )
     try:
         tls = _tls(arguments)
@@ -152,6 +162,14 @@ def _grpc_port(arguments: argparse.Namespace) -> int | None:
         # Who runs several on one machine chooses their ports; a second one that is taken would only surprise.
         return 8081 if arguments.port == 8080 else None
     return int(arguments.grpc_port) or None
+
+
+def _worker(arguments: argparse.Namespace) -> WorkerOptions | None:
+    if arguments.worker_socket is None:
+        return None
+    return WorkerOptions(
+        arguments.worker_socket, arguments.worker_model, arguments.worker_seconds, arguments.worker_start_seconds
+    )
 
 
 def _gave_up(reason: str) -> int:

@@ -30,7 +30,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from slipway_runtime.engines.base import Engine
-from slipway_runtime.errors import EngineFailed, Overloaded, Refused, SlipwayRuntimeError, TooLate
+from slipway_runtime.errors import EngineFailed, Overloaded, Refused, SlipwayRuntimeError, TooLate, Unavailable
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.observing.watching import Timeline
 from slipway_runtime.protocol.alignment import Feeds
@@ -154,6 +154,7 @@ class DataPlane:
         self._metrics = metrics
         self._limits = limits or PlaneLimits()
         self._batch_rows = self._limits.batch_rows if batched else 1
+        self._loop_seconds = 0.0 if engine.waits else self._limits.loop_seconds
         self._turn: list[Work] = []
         self._waiting: deque[Work] = deque()
         self._queued_rows = 0
@@ -229,6 +230,11 @@ class DataPlane:
         self._queued_rows += work.rows
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the engine could be asked now."""
+        return self._engine.is_ready()
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing runs."""
         return not (self._turn or self._waiting or self._busy)
@@ -240,7 +246,7 @@ class DataPlane:
 
     def _flush(self) -> None:
         turn, self._turn = self._turn, []
-        left = self._limits.loop_seconds
+        left = self._loop_seconds
         for batch in self._batches(turn):
             left -= self._cost_fixed + batch.rows * self._cost_row
             if left < 0:
@@ -332,9 +338,10 @@ class DataPlane:
         try:
             return [(batch, self._run(batch))]
         except SlipwayRuntimeError as error:
-            if len(batch) == 1:
+            # An engine that is away, or hangs, would keep each of them waiting in turn.
+            if len(batch) == 1 or isinstance(error, (Unavailable, TooLate)):
                 # What a caller's values bring about is counted, not logged: a log is no place for a flood.
-                level = logging.DEBUG if isinstance(error, Refused) else logging.ERROR
+                level = logging.DEBUG if isinstance(error, (Refused, Unavailable, TooLate)) else logging.ERROR
                 _log.log(level, "a run failed: %s", error.__cause__ or error)
                 self._metrics.failed(type(error).__name__)
                 return [(batch, error)]

@@ -35,6 +35,10 @@ class Overloaded(SlipwayRuntimeError):  # noqa: N818 -- named after the violatio
     """The queue is full; the same request may succeed a moment later."""
 
 
+class Unavailable(SlipwayRuntimeError):  # noqa: N818 -- named after the violation
+    """What computes is away for the moment; the same request may succeed soon."""
+
+
 class TooLate(SlipwayRuntimeError):  # noqa: N818 -- named after the violation
     """The request's own deadline passed before its answer was computed."""
 

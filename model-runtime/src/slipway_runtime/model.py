@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway_runtime.dataplane import DataPlane, PlaneLimits
+from slipway_runtime.engines.base import Engine
 from slipway_runtime.engines.model_files import prove, read_examples, read_file, read_model
 from slipway_runtime.engines.onnx import OnnxEngine
 from slipway_runtime.errors import CannotServe
@@ -44,6 +45,19 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Where the worker is that answers instead of ONNX Runtime."""
+
+    socket: Path
+    model: str
+    """Name of the file that it loads, in the model's folder: its digest is the model's."""
+    seconds: float = 30.0
+    """How long a prediction may take."""
+    start_seconds: float = 300.0
+    """How long it may take to load its model."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelOptions:
     """Which model, and how much of it at once."""
 
@@ -55,6 +69,8 @@ class ModelOptions:
     watched_features: int = 100
     """Columns whose values are counted at most; each costs about a dozen series of metrics."""
     plane: PlaneLimits = field(default_factory=PlaneLimits)
+    worker: WorkerOptions | None = None
+    """None: the model is ONNX."""
 
 
 def load_model(options: ModelOptions, metrics: Metrics) -> Model:
@@ -63,10 +79,17 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
     Raises:
         CannotServe: With a sentence, if it must not be served.
     """
-    model = read_model(options.folder, options.digest)
+    worker = options.worker
+    model = read_model(options.folder, options.digest, worker.model if worker else "model.onnx")
     signature = read_signature(read_file(options.folder, "signature.json"))
     examples = read_examples(read_file(options.folder, "examples.json"), signature)
-    engine = OnnxEngine(model, signature)
+    engine: Engine
+    if worker is None:
+        engine = OnnxEngine(model, signature)
+    else:
+        from slipway_runtime.engines.worker import WorkerEngine  # noqa: PLC0415 -- most models are ONNX
+
+        engine = WorkerEngine(worker.socket, signature, seconds=worker.seconds, start_seconds=worker.start_seconds)
     prove(engine, signature, examples)
     _watch_values(options, signature, metrics)
     aligner = Aligner(signature, max_rows=options.max_rows)

@@ -173,6 +173,9 @@ class Server:
             shared.now = now = perf_counter()
             for connection in tuple(shared.connections):
                 connection.sweep(now)
+            if not self._stop.is_set() and (ready := self._model.plane.is_ready) is not self._router.ready:
+                _log.warning("ready again" if ready else "not ready: what computes is away")
+                self._ready(ready=ready)
             if self._keys is not None:
                 self._keys.reload()
             if self._tls is not None and self._tls.reload() and not self._stop.is_set():

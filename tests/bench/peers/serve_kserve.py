@@ -17,7 +17,7 @@ class Bench(Model):
         self.ready = True
         return True
 
-    async def predict(self, payload, _headers=None, _response_headers=None):
+    async def predict(self, payload, headers=None, response_headers=None):  # noqa: ARG002 -- as it is called
         """Answer."""
         chances = self.model.predict_proba(payload.inputs[0].as_numpy())
         outputs = []

@@ -21,6 +21,11 @@ from slipway_runtime.protocol.packing import Packed
 class Doubling:
     """An engine that doubles, notes what ran where, and can be held up or broken."""
 
+    waits = False
+
+    def is_ready(self):
+        return True
+
     def __init__(self):
         self.runs = []
         self.threads = set()

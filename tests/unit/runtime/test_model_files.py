@@ -120,3 +120,17 @@ def test_bytes_that_are_no_model_are_refused(raw):
 def test_example_values_are_shown_as_people_wrote_them(toy, echoing):
     assert orjson.loads(toy.rows._example) == {"rows": [{"a": 1.0, "b": 0.0}]}
     assert orjson.loads(echoing.rows._example) == {"rows": [{"carrier": "UA", "distance": 719.0, "month": 2}]}
+
+
+def test_operators_of_another_library_are_refused_and_none_is_loaded(parts, tmp_path):
+    """ONNX Runtime takes custom operators from libraries that a program registers: this one registers none."""
+    files = parts.linear()
+    part = parts.part
+    foreign = part(1, part(1, "x"), part(2, "z"), part(4, "LoadLibrary"), part(7, "evil.ops"))
+    library = part(14, part(1, "custom_op_library"), part(2, str(tmp_path / "evil.so")))
+    (tmp_path / "evil.so").write_bytes(b"\x7fELF")
+    opset = part(8, part(1, "evil.ops"), parts.number(2, 1))
+    files.onnx = parts.onnx_model(foreign, *parts.LINEAR[1:], *parts.LINEAR_ENDS) + opset + library
+
+    with pytest.raises(CannotServe, match="cannot load the model"):
+        load(files.write(tmp_path / "model"))

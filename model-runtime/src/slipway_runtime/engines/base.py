@@ -11,6 +11,13 @@ from slipway_runtime.protocol.tensors import Array
 class Engine(Protocol):
     """Something that computes a model's answers."""
 
+    waits: bool
+    """Whether a run waits for another process, and so may not be done on the loop's thread."""
+
+    def is_ready(self) -> bool:
+        """Tell whether it could be asked now. Called twice a second."""
+        ...
+
     def run(self, feeds: Feeds) -> list[Array]:
         """Compute.
 

@@ -73,20 +73,21 @@ def read_file(folder: Path, name: str, limit: int = _MAX_JSON_BYTES) -> bytes:
         return file.read(limit)
 
 
-def read_model(folder: Path, digest: str) -> bytes:
-    """Read ``model.onnx`` and compare it with its digest: the bytes that were compared are those that are loaded.
+def read_model(folder: Path, digest: str, name: str = "model.onnx") -> bytes:
+    """Read the model's file and compare it with its digest: the bytes that were compared are those that are loaded.
 
     Args:
         folder: Where the model image is mounted.
         digest: ``sha256:`` and 64 hexadecimal digits.
+        name: The file's.
 
     Raises:
         CannotServe: If it is absent, or another model than the digest names.
     """
-    model = read_file(folder, "model.onnx", _MAX_MODEL_BYTES)
+    model = read_file(folder, name, _MAX_MODEL_BYTES)
     found = "sha256:" + hashlib.sha256(model).hexdigest()
     if found != digest:
-        raise CannotServe(f"{folder / 'model.onnx'} is {found}, but {digest} should be served; mount that model")
+        raise CannotServe(f"{folder / name} is {found}, but {digest} should be served; mount that model")
     return model
 
 

@@ -44,6 +44,8 @@ _ERRORS_OF_VALUES = tuple(
 class OnnxEngine:
     """A model in ONNX Runtime."""
 
+    waits = False
+
     def __init__(self, model: bytes, signature: Signature) -> None:
         """Load a model.
 
@@ -79,6 +81,10 @@ class OnnxEngine:
         # that means nothing, where scikit-learn raises. A regression's NaN says so by itself: null.
         classifies = signature.task == "classification"
         self._chances = [index for index, spec in enumerate(signature.outputs) if classifies and spec.datatype.is_float]
+
+    def is_ready(self) -> bool:
+        """Tell whether it could be asked now: a model that was loaded can."""
+        return True
 
     def run(self, feeds: Feeds) -> list[Array]:
         """Compute all outputs, in the signature's order.

@@ -12,6 +12,7 @@ from slipway_runtime.errors import (
     SlipwayRuntimeError,
     TooLarge,
     TooLate,
+    Unavailable,
     UnknownModel,
 )
 
@@ -38,6 +39,7 @@ _CODES: dict[type[SlipwayRuntimeError], Code] = {
     Refused: Code.INVALID_ARGUMENT,
     EngineFailed: Code.INTERNAL,
     Overloaded: Code.UNAVAILABLE,
+    Unavailable: Code.UNAVAILABLE,
     TooLate: Code.DEADLINE_EXCEEDED,
 }
 

@@ -16,6 +16,7 @@ from slipway_runtime.errors import (
     SlipwayRuntimeError,
     TooLarge,
     TooLate,
+    Unavailable,
     UnknownModel,
 )
 
@@ -28,6 +29,7 @@ _STATUS: dict[type[SlipwayRuntimeError], int] = {
     Refused: 422,
     EngineFailed: 500,
     Overloaded: 503,
+    Unavailable: 503,
     TooLate: 504,
 }
 

@@ -126,13 +126,19 @@ class Router:
         raise UnknownModel("there is nothing at this path; GET /v2 or POST /predict are a beginning")
 
     def _readiness(self, _: Exchange) -> Answer:
-        if self.ready:
+        if self._would_answer:
             return ok({"ready": True})
-        return failure(503, "this pod is stopping", b"retry-after: 1\r\n")
+        why = "the model's worker is away" if self.ready else "this pod is not ready, or stopping"
+        return failure(503, why, b"retry-after: 1\r\n")
 
     def _model_readiness(self, _: Exchange) -> Answer:
-        document = {"name": self._model.name, "ready": self.ready}
-        return ok(document) if self.ready else Answer(503, ok(document).body)
+        ready = self._would_answer
+        document = {"name": self._model.name, "ready": ready}
+        return ok(document) if ready else Answer(503, ok(document).body)
+
+    @property
+    def _would_answer(self) -> bool:
+        return self.ready and self._model.plane.is_ready
 
     def _shown(self, exchange: Exchange) -> Answer:
         # Made when somebody asks: most pods are never looked at.

@@ -1,4 +1,4 @@
-"""Entry point: ``python /opt/slipway/exporter train|export|worker``.
+"""Entry point: ``python /opt/slipway/exporter train|export|worker|serve``.
 
 Run as a directory, this file has no package, and its directory is the first
 entry of ``sys.path``. Both are put right here: the package gets a name of its
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 PACKAGE = "slipway_exporter"
-COMMANDS = ("train", "export", "worker")
+COMMANDS = ("train", "export", "worker", "serve")
 
 
 def adopt() -> None:

@@ -1,0 +1,133 @@
+"""Asking the original model, or a function of the project, for what a signature promises."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .failure import Failure
+from .foreign import has, np, pd
+from .loading import load_model
+from .wire import strings_from, strings_to
+
+_CODES = {
+    "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
+    "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "FP16": "e", "FP32": "f", "FP64": "d",
+}  # fmt: skip
+
+Answering = Callable[[dict[str, Any], memoryview], tuple[list[dict[str, Any]], list[bytes]]]
+
+
+def answering(model: Path, signature: Path, function: str | None) -> Answering:
+    """Load what answers, and give a function from a message to its answer.
+
+    A function of the project gets the columns as a dictionary of lists (a missing value is None),
+    or a DataFrame where the project has pandas, and gives a dictionary of lists by output name.
+
+    Raises:
+        Failure: If it cannot be loaded.
+    """
+    described = json.loads(signature.read_text(encoding="utf-8"))
+    # Before anybody waits: to import them while a request is timed would count against the model.
+    for name in ("numpy", "pandas"):
+        if has(name):
+            importlib.import_module(name)
+    ask = _function(function, described) if function else _methods(load_model(model), described)
+
+    def answer(header: dict[str, Any], raw: memoryview) -> tuple[list[dict[str, Any]], list[bytes]]:
+        inputs, offset = {}, 0
+        for tensor in header["inputs"]:
+            end = offset + int(tensor["size"])
+            inputs[tensor["name"]] = (tensor, raw[offset:end])
+            offset = end
+        given = ask(inputs)
+        outputs, parts = [], []
+        for spec in described["outputs"]:
+            shape, part = _written(given[spec["name"]], spec["datatype"])
+            outputs.append({"name": spec["name"], "datatype": spec["datatype"], "shape": shape, "size": len(part)})
+            parts.append(part)
+        return outputs, parts
+
+    return answer
+
+
+def _function(name: str, described: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    module, _, attribute = name.partition(":")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if not callable(found):
+        raise Failure("FunctionMissing", f"{name} is no function; name one as module:function.")
+
+    def ask(inputs: dict[str, Any]) -> dict[str, Any]:
+        columns = _columns(inputs, described)
+        answers = found(pd.DataFrame(columns) if has("pandas") else columns)
+        if isinstance(answers, dict):
+            return answers
+        return {described["outputs"][0]["name"]: answers}
+
+    return ask
+
+
+def _methods(model: Any, described: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    for spec in described["outputs"]:
+        if not hasattr(model, spec.get("method", "predict")):
+            raise Failure("ModelLoadFailed", f"The model has no method {spec['method']}.")
+    on_frames = hasattr(model, "feature_names_in_") and has("pandas")
+
+    def ask(inputs: dict[str, Any]) -> dict[str, Any]:
+        columns = None
+        if on_frames or len(inputs) > 1:
+            columns = _columns(inputs, described)
+            rows = pd.DataFrame(columns) if on_frames else np.array(list(columns.values()), dtype=object).T
+        else:
+            ((tensor, raw),) = inputs.values()
+            rows = np.frombuffer(raw, "<" + _CODES[tensor["datatype"]]).reshape(tensor["shape"])
+        return {spec["name"]: getattr(model, spec.get("method", "predict"))(rows) for spec in described["outputs"]}
+
+    return ask
+
+
+def _columns(inputs: dict[str, Any], described: dict[str, Any]) -> dict[str, list[Any]]:
+    """Give every column as a list, a matrix taken apart."""
+    columns: dict[str, list[Any]] = {}
+    for name, (tensor, raw) in inputs.items():
+        values = _values(tensor["datatype"], raw)
+        width = math.prod(tensor["shape"][1:])
+        if width == 1 and name != "input":
+            columns[name] = values
+            continue
+        names = described.get("columns") or [f"x{place}" for place in range(width)]
+        columns.update({one: values[place::width] for place, one in enumerate(names)})
+    return columns
+
+
+def _values(datatype: str, raw: memoryview) -> list[Any]:
+    if datatype == "BYTES":
+        return list(strings_from(raw))
+    code = _CODES[datatype]
+    values = list(struct.unpack(f"<{len(raw) // struct.calcsize(code)}{code}", raw))
+    return [None if value != value else value for value in values] if datatype.startswith("FP") else values  # noqa: PLR0124 - NaN
+
+
+def _written(answer: Any, datatype: str) -> tuple[list[int], bytes]:
+    """Write one output as its signature has it."""
+    if hasattr(answer, "toarray"):
+        answer = answer.toarray()
+    if hasattr(answer, "dtype") or hasattr(answer, "to_numpy"):
+        array = np.asarray(answer)
+        if datatype == "BYTES":
+            return list(array.shape), strings_to(array.ravel().tolist())
+        return list(array.shape), np.ascontiguousarray(array, dtype="<" + _CODES[datatype]).tobytes()
+    values = list(answer)
+    shape = [len(values)]
+    if values and isinstance(values[0], (list, tuple)):
+        shape.append(len(values[0]))
+        values = [value for row in values for value in row]
+    if datatype == "BYTES":
+        return shape, strings_to(values)
+    filled = [math.nan if value is None else value for value in values]
+    return shape, struct.pack(f"<{len(filled)}{_CODES[datatype]}", *filled)
