@@ -124,9 +124,11 @@ def measure(arguments: argparse.Namespace, served: dict[str, BenchModel]) -> dic
     results: dict[str, dict[str, list[dict[str, float]]]] = {case.name: {} for case in CASES}
     with tempfile.TemporaryDirectory(prefix="bench-runtime-") as name:
         folder = Path(name)
-        for key, model in served.items():
+        for key in arguments.models:
+            model = served[key]
             cases = [case for case in CASES if case.model == key]
-            peers = [peer for peer in PEER_LIST if any(peer.name in case.peers for case in cases)]
+            wanted = {name for case in cases for name in case.peers if name in arguments.peers}
+            peers = [peer for peer in PEER_LIST if peer.name in wanted]
             with all_serving(peers, model, failed) as running:
                 for turn in range(arguments.rounds):
                     for case in cases:
@@ -203,6 +205,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="two rounds of a second: whether it works")
+    parser.add_argument("--peers", nargs="*", default=list(NAMES), help="only these servers")
+    parser.add_argument("--models", nargs="*", default=["logistic", "boosting", "forest", "flights"])
     parser.add_argument("--prepare", action="store_true", help="install and train only")
     arguments = parser.parse_args()
     if arguments.quick:

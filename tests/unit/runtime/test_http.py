@@ -396,7 +396,13 @@ async def test_health_is_answered_while_a_large_request_runs(served, monkeypatch
     plane = served.server._model.plane
     engine = plane._engine
     monkeypatch.setattr(
-        plane, "_engine", type("Slow", (), {"run": lambda _, feeds: gate.wait(10) and engine.run(feeds)})()
+        plane,
+        "_engine",
+        type(
+            "Slow",
+            (),
+            {"run": lambda _, feeds: gate.wait(10) and engine.run(feeds), "is_ready": lambda _: True},
+        )(),
     )
     rows = 60_000
     large = orjson.dumps({"inputs": [TENSOR | {"shape": [rows, 2], "data": [0.5] * 2 * rows}]})
