@@ -167,7 +167,8 @@ def _one(
 ) -> None:
     who = server.peer.name
     try:
-        results[case.name].setdefault(who, []).append(ask(case, server, model, seconds, folder))
+        answer = ask(case, server, model, seconds, folder)
+        results[case.name].setdefault(who, []).append(answer)
     except (RuntimeError, subprocess.SubprocessError, ValueError) as error:
         failed[f"{who}: {case.name}"] = str(error)[:300]
 
