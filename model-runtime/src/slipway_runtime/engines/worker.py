@@ -34,6 +34,8 @@ _HEADER_BYTES = 1 << 20
 _ANSWER_BYTES = 256 << 20
 _INLINE_BYTES = 64 << 10
 _MISSING = struct.pack("<I", 0xFFFFFFFF)
+_END_SECONDS = 1.0
+"""What a worker that hangs is given to end: until then the kernel would still take connections for it."""
 _CONNECT_SECONDS = 0.05  # a socket in this pod answers at once, or not at all
 
 
@@ -63,6 +65,7 @@ class WorkerEngine:
         self._file: int | None = None
         self._name = ""
         self._pid = os.getpid()
+        self._away_until = 0.0
         end = monotonic() + start_seconds
         while not self.is_ready():
             if monotonic() > end:
@@ -100,6 +103,7 @@ class WorkerEngine:
                 return self._ask(feeds)
             except TimeoutError:
                 self._hang_up()
+                self._away_until = monotonic() + _END_SECONDS
                 raise TooLate(f"the model did not answer within {self._seconds:g} s") from None
             except OSError as error:
                 self._hang_up()
@@ -116,6 +120,8 @@ class WorkerEngine:
             self._file = None
 
     def _connect(self) -> bool:
+        if monotonic() < self._away_until:
+            return False
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(_CONNECT_SECONDS)
         try:
