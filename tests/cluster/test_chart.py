@@ -358,7 +358,10 @@ WAYS_AROUND = {
         "apply --server-side --force-conflicts --field-manager=slipway",
         '{"data":{"number":9}}',
     ),
-    "apply-of-a-label": ("apply --server-side", '{"metadata":{"labels":{"slipway.dev/owner":"somebody"}}}'),
+    "apply-of-a-label": (
+        "apply --server-side --force-conflicts",
+        '{"metadata":{"labels":{"slipway.dev/owner":"somebody"}}}',
+    ),
     "replace": ("replace", '{"data":{"number":9}}'),
     "replace-by-force": ("replace --force", '{"data":{"number":9}}'),
     "delete": ("delete", "{}"),
@@ -389,7 +392,10 @@ def test_there_is_no_way_around_the_operator(release: Release, true_entry: str, 
         manifest[name] = {**manifest[name], **value}
     if "generateName" in manifest["metadata"]:
         del manifest["metadata"]["name"]
-    with pytest.raises(KubectlError, match=r"only the operator (writes|changes|removes) entries of the log"):
+    refused = (
+        r"only the operator (writes|changes|removes) entries of the log|data: Invalid value: .* field is immutable"
+    )
+    with pytest.raises(KubectlError, match=refused):
         release.kube.run(*command.split(), "-n", release.served, "-f", "-", stdin=json.dumps(manifest))
 
 
