@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import urllib.error
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from lab.install import Lab
-from lab.kube import Manifest, wait_for
+from lab.kube import Manifest, post, wait_for
 from lab.load import Caller
 from lab.projects import FLOWER, model_deployment, spec, write_project
 
@@ -34,6 +35,8 @@ def test_pods_come_with_the_load_and_go_with_it(
     lab.kube.run("patch", "hpa", NAME, "-n", namespace, "--type=merge", "-p", patch)
     service = lab.kube.get("service", NAME, namespace) or {}
     url = f"http://{service['spec']['clusterIP']}/predict"
+    # Nodes route to a brand-new Service up to a second after it is there.
+    wait_for(lambda: answers(url), seconds=15, what="the first answer")
 
     with ExitStack() as callers:
         everybody = [callers.enter_context(Caller(url, QUESTION, every=0.002)) for _ in range(4)]
@@ -53,6 +56,14 @@ def test_pods_come_with_the_load_and_go_with_it(
     autoscaler = lab.kube.get("hpa", NAME, namespace) or {}
     assert autoscaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 5
     assert autoscaler["spec"]["scaleTargetRef"]["name"] == f"{NAME}-{live['content']}"
+
+
+def answers(url: str) -> bool:
+    """Whether somebody answers."""
+    try:
+        return bool(post(url, QUESTION))
+    except (urllib.error.URLError, ConnectionError):
+        return False
 
 
 def switched(lab: Lab, namespace: str, before: Manifest, sizes: list[int]) -> Manifest | None:
