@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import cast
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Seen:
     """When the newest request was sent that a content answered, by content and kind of connection."""
 
     def first_of(self, content: str) -> asyncio.Future[float]:
-        """The time of the content's next answer."""
+        """The time of the content's next answer on a fresh connection."""
         self.first[content] = asyncio.get_running_loop().create_future()
         return self.first[content]
 
@@ -40,7 +41,8 @@ class Seen:
         now = time.monotonic()
         self.requests += 1
         self.answers[content] += 1
-        waiting = self.first.pop(content, None)
+        # A connection that was kept may have stayed with a content all along.
+        waiting = self.first.pop(content, None) if kind == "fresh" else None
         if waiting is not None:
             waiting.set_result(now)
         if self.requests >= self.enough:
@@ -60,8 +62,7 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to write."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport, self.open = transport, True
+        self.transport, self.open = cast(asyncio.Transport, transport), True  # uvloop's is none of asyncio's own
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits: with nothing received it may be sent again."""
