@@ -13,7 +13,7 @@ from slipway_operator.plan.pods import container_security, mount, pod_spec, scra
 
 PORT = 8080
 GRPC_PORT = 8081
-"""The runtime's default: named here alone, so that pods of a content whose runtime has no gRPC yet start, too."""
+"""The runtime's default, and told to no runtime: one of a content from before gRPC starts, too."""
 DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
 DRAIN_SECONDS = 30
 PROGRESS_SECONDS = 600
@@ -100,11 +100,11 @@ def service_for(seen: Observed, lane: str) -> Manifest:
             "type": "ClusterIP",
             "selector": {labels.OWNER: seen.key.name, labels.LANE: lane},
             "ports": [
-                {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"},
+                {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
                 {
                     "name": "grpc",
                     "port": GRPC_PORT,
-                    "targetPort": GRPC_PORT,
+                    "targetPort": "grpc",
                     "protocol": "TCP",
                     "appProtocol": "kubernetes.io/h2c",
                 },
@@ -289,7 +289,10 @@ def _runtime(seen: Observed, spec: ModelDeploymentSpec, content: Content) -> Man
             "--port",
             str(PORT),
         ],
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
+        ],
         "resources": serving_resources(spec),
         "securityContext": container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
