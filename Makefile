@@ -153,7 +153,7 @@ faults: $(SYNCED) ## Disturb some of the operator's requests on a control plane 
 test-faults: $(SYNCED) ## Disturb every write of every flow, every watch and list, and count the cases (long).
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
 	@SLIPWAY_FAULTS=all $(ON_CLUSTER) tests/faults
-bench-operator: $(SYNCED) ## Measure the operator with 100, 300 and 1,000 ModelDeployments on a control plane of its own.
+bench-operator: $(SYNCED) ## Measure the operator with 250, 500 and 1,000 ModelDeployments on a control plane of its own.
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_operator.py
 .PHONY: bench-image

@@ -20,7 +20,8 @@ _DEADLINE = 20.0
 
 def find_program(name: str) -> str | None:
     """Path of a program on the PATH or among the project's own tools."""
-    found = shutil.which(name)
+    # The folders of servers are not on everybody's PATH.
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if found is not None:
         return found
     cache = Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipway")
@@ -55,19 +56,23 @@ def serving(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def registry(server: str, folder: Path) -> Iterator[str]:
+def registry(server: str, folder: Path, *, deletes: bool = False, users: str = "") -> Iterator[str]:
     """Run a registry of plain HTTP; gives ``127.0.0.1:port``.
 
     Args:
         server: The program docker-registry.
-        folder: For its configuration and content.
+        folder: For its configuration, and its content below ``data``.
+        deletes: Whether it lets anybody delete.
+        users: Lines of an htpasswd file; empty: everybody may do everything.
     """
+    (folder / "htpasswd").write_text(users)
+    access = f"auth: {{htpasswd: {{realm: tests, path: {folder / 'htpasswd'}}}}}\n" if users else ""
     port = free_port(LOOPBACK)
     config = folder / "config.yml"
     config.write_text(
         "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}}}\n"
-        f'http: {{addr: "{LOOPBACK}:{port}", secret: tests}}\n'
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}, delete: {{enabled: {str(deletes).lower()}}}}}\n"
+        f'http: {{addr: "{LOOPBACK}:{port}", secret: tests}}\n{access}'
     )
     with serving([server, "serve", str(config)], port, folder):
         yield f"{LOOPBACK}:{port}"

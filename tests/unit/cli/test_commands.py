@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+import yaml
 
 
 def asked(api) -> dict[str, str]:
@@ -66,6 +67,21 @@ def test_get_for_programs(slipway):
         ("aaaaaaaaaa", "standby", 0.0),
     ]
     assert view["state"] == "Ready"
+
+
+@pytest.mark.parametrize("what", [(), ("flight-delay",)], ids=["all", "one"])
+def test_yaml_says_what_json_says(what, slipway):
+    said = slipway("get", *what, "-o", "yaml").out
+
+    assert without_ages(yaml.safe_load(said)) == without_ages(json.loads(slipway("get", *what, "-o", "json").out))
+    assert "{" not in said.splitlines()[0]
+
+
+def without_ages(value):
+    """What does not change from one second to the next."""
+    if isinstance(value, dict):
+        return {name: without_ages(item) for name, item in value.items() if name != "age"}
+    return [without_ages(item) for item in value] if isinstance(value, list) else value
 
 
 def test_watching_in_a_pipe_prints_a_line_for_each_change(slipway, api, make):

@@ -29,7 +29,7 @@ async def test_goes_from_commit_to_serving_step_by_step(world):
         seen.append(world.ready(key)[1])
         world.play()
 
-    assert list(dict.fromkeys(seen)) == ["Building", "Training", "Exporting", "RollingOut", "GoingLive", "Serving"]
+    assert list(dict.fromkeys(seen)) == ["Building", "Training", "Exporting", "RollingOut", "Serving"]
     assert world.steps(key) == dict.fromkeys(SPEC_STEPS, "Succeeded")
     assert world.condition(key, "Available")["status"] == "True"
     assert world.status(key)["live"]["revision"] == 1
@@ -70,6 +70,31 @@ async def test_scaling_makes_no_job(world):
     assert (len(world.jobs()), len(world.entries())) == (jobs, 1)
     assert list(world.deployments().values()) == [4]
     assert world.status(key)["replicas"] == 4
+
+
+async def test_without_pods_nothing_is_waited_for(world):
+    """Whether the Deployment controller has looked at a Deployment of no pods says nothing about predictions."""
+    key = world.add()
+    world.edit(key, "serving.replicas", 0)
+    await world.settle(key)
+    (deployment,) = world.cluster.of_kind("Deployment")
+    deployment["status"] = {}
+
+    await world.look(key)
+
+    assert world.ready(key) == ("True", "Serving")
+
+
+async def test_pods_that_are_to_go_are_waited_for(world):
+    key = world.add()
+    await world.settle(key)
+    world.edit(key, "serving.replicas", 0)
+
+    await world.look(key)
+    assert world.ready(key) == ("False", "Scaling")
+    await world.settle(key)
+
+    assert world.ready(key) == ("True", "Serving")
 
 
 async def test_a_new_commit_switches_lanes_and_keeps_a_standby(world):

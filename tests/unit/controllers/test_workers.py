@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from slipway_operator.controllers.metrics import Metrics
-from slipway_operator.controllers.workers import Workers
+from slipway_operator.controllers.workers import PARALLEL, SETTLE_SECONDS, Workers
 from slipway_operator.domain.errors import Waiting
 from slipway_operator.domain.keys import Key
 
@@ -126,3 +126,26 @@ async def test_closing_lets_a_look_end_and_starts_none(run):
     assert count >= 1
     assert OTHER not in workers.known()
     assert not workers.known()
+
+
+async def test_what_rings_during_the_wait_for_a_slot_is_seen_by_one_look(run):
+    """After a start everything rings several times before it is looked at once."""
+    looks, go = [], asyncio.Event()
+
+    async def reconcile(key):
+        looks.append(key)
+        await go.wait()
+        return 60.0
+
+    workers = run(reconcile)
+    for number in range(PARALLEL):
+        workers.ring(Key("busy", str(number)))
+    await until(lambda: len(looks) == PARALLEL)
+    workers.ring(KEY)
+    await asyncio.sleep(0)
+    workers.ring(KEY)
+    go.set()
+    await until(lambda: KEY in looks)
+    await asyncio.sleep(5 * SETTLE_SECONDS)
+
+    assert looks.count(KEY) == 1

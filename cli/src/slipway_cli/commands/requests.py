@@ -46,6 +46,9 @@ class Asking:
 
 
 PLAINLY = Asking()
+OnlyThis = Annotated[
+    str | None, Parameter(help="Only if the new content is this one (its short digest, as `get` shows it).")
+]
 
 
 def rollback(name: str, to: str = "previous", /, *, asking: Asking = PLAINLY, where: Where = HERE) -> int:
@@ -92,28 +95,24 @@ def resume(name: str, /, *, asking: Asking = PLAINLY, where: Where = HERE) -> in
     return _ask(session, name, Verb.RESUME, NOW, asking)
 
 
-def promote(name: str, /, *, content: str | None = None, asking: Asking = PLAINLY, where: Where = HERE) -> int:
+def promote(name: str, /, *, content: OnlyThis = None, asking: Asking = PLAINLY, where: Where = HERE) -> int:
     """End the canary, go live.
 
     Parameters
     ----------
     name
         The deployment.
-    content
-        Only if the new content is this one (its short digest, as `get` shows it).
     """
     return _ask(Session.open(where), name, Verb.PROMOTE, _target(content), asking)
 
 
-def abort(name: str, /, *, content: str | None = None, asking: Asking = PLAINLY, where: Where = HERE) -> int:
+def abort(name: str, /, *, content: OnlyThis = None, asking: Asking = PLAINLY, where: Where = HERE) -> int:
     """Give the new content up.
 
     Parameters
     ----------
     name
         The deployment.
-    content
-        Only if the new content is this one (its short digest, as `get` shows it).
     """
     return _ask(Session.open(where), name, Verb.ABORT, _target(content), asking)
 

@@ -6,11 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from slipway_operator.cluster.compare import is_as_wanted, marked
-from slipway_operator.cluster.protocol import Cluster
+from slipway_operator.cluster.protocol import Cluster, ConflictError
 from slipway_operator.domain import labels
 from slipway_operator.domain.errors import Blocked
 from slipway_operator.domain.reasons import Reason
 from slipway_operator.plan.observed import Manifest, Plan, Ref, ref_of
+
+NO_VERSION = "1"
+"""A version that no object has: the store's own, from before anything was written."""
 
 
 class Done(NamedTuple):
@@ -60,12 +63,24 @@ def _is_there(manifest: Manifest, live: Mapping[str, Any] | None) -> bool:
 
 async def _apply(cluster: Cluster, manifest: Manifest, live: Mapping[str, Any] | None) -> None:
     if live is None:
-        live = await cluster.get(ref_of(manifest))
+        try:
+            await cluster.apply(_as_first(marked(manifest)))
+        except ConflictError:
+            live = await cluster.get(ref_of(manifest))
+        else:
+            return
         if live is not None:
             _require_ours(manifest, live)
-    if _is_there(manifest, live):
-        return
-    await cluster.apply(marked(manifest))
+    if not _is_there(manifest, live):
+        await cluster.apply(marked(manifest))
+
+
+def _as_first(manifest: Manifest) -> Manifest:
+    """To be applied where no object of that name is: one that is there has another version, and the API server refuses.
+
+    So nothing has to be read first, and what belongs to somebody else is not touched.
+    """
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": NO_VERSION}}
 
 
 def _require_ours(manifest: Manifest, live: Mapping[str, Any]) -> None:

@@ -43,6 +43,8 @@ class CachedCluster:
         """Loop time from which on a key is to be read from the API server."""
         self._from_store: set[Key] = set()
         """Keys whose last look was answered by the store."""
+        self._told: dict[Key, str] = {}
+        """The version of each resource that our last write of its status made."""
         self._patient_until: float | None = None
 
     async def get(self, ref: Ref) -> Manifest | None:
@@ -52,6 +54,7 @@ class CachedCluster:
             key = Key(ref.namespace, ref.name)
             self._anew_at.pop(key, None)
             self._from_store.discard(key)
+            self._told.pop(key, None)
         return found
 
     async def list_owned(self, namespace: str, owner: str, *, anew: bool = False) -> Sequence[Manifest]:
@@ -133,9 +136,19 @@ class CachedCluster:
             self.doubt(key)
         return left
 
-    async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> None:
+    async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> str:
         """Replace the status; resources are not in the store."""
-        await self._cluster.write_status(resource, status)
+        version = await self._cluster.write_status(resource, status)
+        meta = resource["metadata"]
+        self._told[Key(meta["namespace"], meta["name"])] = version
+        return version
+
+    def is_echo(self, key: Key, version: str) -> bool:
+        """Whether a version of a resource is the one that our own write of its status made.
+
+        It differs from what the look before the write read in nothing but that status: no need to look again.
+        """
+        return self._told.get(key) == version
 
     async def emit(self, resource: Mapping[str, Any], event: Event) -> None:
         """Record an event."""

@@ -225,7 +225,7 @@ class KubernetesCluster:
         log.info("deleted", object=f"{ref.kind}/{ref.name}")
         return left if left.get("kind") == ref.kind and left["metadata"].get("finalizers") else None
 
-    async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> None:
+    async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> str:
         """Replace the status of the object that was read, not of one that took its place or changed."""
         meta = resource["metadata"]
         body = {
@@ -241,7 +241,8 @@ class KubernetesCluster:
         }
         query = [("fieldManager", labels.FIELD_MANAGER), ("force", "true")]
         path = object_path(ref_of(body)) + "/status"
-        await self.call("PATCH", path, query=query, body=body, media="application/apply-patch+yaml")
+        answer = await self.call("PATCH", path, query=query, body=body, media="application/apply-patch+yaml")
+        return str(answer["metadata"]["resourceVersion"])
 
     async def emit(self, resource: Mapping[str, Any], event: Event) -> None:
         """Record an event; a courtesy that fails quietly."""

@@ -37,7 +37,7 @@ class FakeCluster:
         self.before_write: Callable[[str, Ref], None] = lambda _verb, _ref: None
         """Called before each write; raises to play a crash or a refusal."""
         self._applied: dict[Ref, Manifest] = {}
-        self._numbers: Iterator[int] = itertools.count(1)
+        self._numbers: Iterator[int] = itertools.count(2)  # as etcd: 1 is before the first write
 
     # What the controllers call
 
@@ -114,7 +114,7 @@ class FakeCluster:
         self.remove(ref)
         return None
 
-    async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> None:
+    async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> str:
         """Replace a status; a conflict where the object changed since it was read."""
         ref = ref_of(resource)
         self._write("status", ref)
@@ -123,6 +123,7 @@ class FakeCluster:
             raise ConflictError(f"{ref} changed")
         live["status"] = json.loads(json.dumps(status))
         live["metadata"]["resourceVersion"] = str(next(self._numbers))
+        return str(live["metadata"]["resourceVersion"])
 
     async def emit(self, resource: Mapping[str, Any], event: Event) -> None:
         """Keep an event."""

@@ -60,8 +60,8 @@ class Cluster(Protocol):
             What is left of it for a while, if anything.
         """
 
-    async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> None:
-        """Make this the whole status of a custom resource that was read as given."""
+    async def write_status(self, resource: Mapping[str, Any], status: Manifest) -> str:
+        """Make this the whole status of a custom resource that was read as given; the version that this makes."""
 
     async def emit(self, resource: Mapping[str, Any], event: Event) -> None:
         """Record an event about a custom resource. It is a courtesy: failures are logged, not raised."""

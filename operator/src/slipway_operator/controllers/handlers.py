@@ -8,7 +8,7 @@ uninstalling never wait for the operator.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
@@ -24,14 +24,21 @@ SILENCE_SECONDS = 90
 
 
 def register(
-    registry: kopf.OperatorRegistry, *, deployments: Workers[Key], retrainings: Workers[Key], freshness: Freshness
+    registry: kopf.OperatorRegistry,
+    *,
+    deployments: Workers[Key],
+    retrainings: Workers[Key],
+    freshness: Freshness,
+    is_echo: Callable[[Key, str], bool],
 ) -> None:
-    """Tell kopf what rings for whom."""
+    """Tell kopf what rings for whom; a version that we made ourselves (``is_echo``) rings for nobody."""
 
     async def ring_deployment(namespace: str | None, name: str | None, meta: Mapping[str, Any], **_: Any) -> None:
         if name and namespace:
-            freshness.seen(Key(namespace, name), str(meta.get("resourceVersion", "")))
-            deployments.ring(Key(namespace, name))
+            key, version = Key(namespace, name), str(meta.get("resourceVersion", ""))
+            freshness.seen(key, version)
+            if not is_echo(key, version):
+                deployments.ring(key)
 
     async def ring_retraining(namespace: str | None, name: str | None, **_: Any) -> None:
         if name and namespace:

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import kopf
@@ -61,7 +63,16 @@ async def api_client() -> ApiClient:
     except kube_config.ConfigException:
         await kube_config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = CONNECTIONS
+    # Else each request looks for a proxy and a password in environment and files, in a thread of its own.
+    configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
+    configuration.client_session_kwargs = {"trust_env": False}
     return ApiClient(configuration)
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for a URL, if any."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 async def run(settings: Settings, *, port: int | None = None) -> None:
@@ -97,7 +108,13 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
         deployments: Workers[Key] = Workers(reconciler.model_deployment, metrics, kind="ModelDeployment")
         retrainings: Workers[Key] = Workers(reconciler.retrain_job, metrics, kind="RetrainJob")
         registry = kopf.OperatorRegistry()
-        register(registry, deployments=deployments, retrainings=retrainings, freshness=freshness)
+        register(
+            registry,
+            deployments=deployments,
+            retrainings=retrainings,
+            freshness=freshness,
+            is_echo=cached.is_echo,
+        )
         kopf_settings = kopf.OperatorSettings()
         watching(kopf_settings)
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -56,6 +57,14 @@ class Room:
     """Learns each status, and (None) that an object is gone."""
 
 
+class _Turn(NamedTuple):
+    """How a round ended."""
+
+    again: float
+    """Seconds until the next one."""
+    applied: bool = False
+
+
 class Reconciler:
     """Reconciles ModelDeployments and RetrainJobs."""
 
@@ -72,6 +81,7 @@ class Reconciler:
             Waiting: the caller's back-off decides when to look again.
         """
         try:
+            applied = False
             for _ in range(ROUNDS):
                 seen = await observe_model_deployment(
                     self._room.cluster,
@@ -87,7 +97,7 @@ class Reconciler:
                 seen = await with_elsewhere(seen, self._room.cluster)
                 plan = plan_model_deployment(seen)
                 self._room.told(key, plan.status)
-                again = await self._carry_out(seen, plan)
+                again, applied = await self._carry_out(seen, plan, again=applied)
                 if again > AGAIN_AT_ONCE:
                     return again
         except BaseException:
@@ -101,9 +111,16 @@ class Reconciler:
         seen = await observe_retrain_job(self._room.cluster, key, self._room.settings, now=self._room.now())
         if seen is None:
             return None
-        return await self._carry_out(seen, plan_retrain_job(seen))
+        return (await self._carry_out(seen, plan_retrain_job(seen))).again
 
-    async def _carry_out(self, seen: Observed, plan: Plan) -> float:
+    async def _carry_out(self, seen: Observed, plan: Plan, *, again: bool = False) -> _Turn:
+        """Act and tell.
+
+        Args:
+            seen: What the plan was made on.
+            plan: What to do.
+            again: The round before has applied something already.
+        """
         cluster = self._room.cluster
 
         async def require_newest() -> None:
@@ -112,31 +129,30 @@ class Reconciler:
 
         try:
             done = await carry_out(cluster, plan, seen.objects(), before=require_newest)
+            if done.applied and not (done.created or plan.events or again):
+                # What was applied is in the answers: the next round says how things stand, in one status for both.
+                return _Turn(AGAIN_AT_ONCE, applied=True)
             await self._tell(seen, plan.status)
             for event in plan.events:
                 await cluster.emit(seen.resource, event)
         except ConflictError:
             cluster.doubt(seen.key)
-            return AGAIN_AT_ONCE
+            return _Turn(AGAIN_AT_ONCE)
         except (GoneError, NotFoundError):
             # The namespace or the object is on its way out: nothing is left to do, and nothing to complain about.
             log.info("gone while at work")
-            return BLOCKED_SECONDS
+            return _Turn(BLOCKED_SECONDS)
         except SlipwayError as error:
             await self._tell_error(seen, error)
             if isinstance(error, Waiting):
                 raise
-            return BLOCKED_SECONDS
+            return _Turn(BLOCKED_SECONDS)
         if done.created and any(m["kind"] == "ControllerRevision" for m in plan.create):
             # The entry is the decision; the Service follows it at once.
-            return AGAIN_AT_ONCE
+            return _Turn(AGAIN_AT_ONCE)
         waits = is_true(plan.status.get("conditions") or (), "Reconciling")
         cluster.tell(seen.key, waits=waits)
-        again = plan.requeue_after
-        if again is None:
-            # Thousands are not to be looked at together.
-            again = WAITING_SECONDS if waits else RESYNC_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311
-        return min(again, RESYNC_SECONDS, AFTER_WRITES if done.applied else RESYNC_SECONDS)
+        return _Turn(min(_patience(plan, waits=waits), AFTER_WRITES if done.applied else RESYNC_SECONDS), done.applied)
 
     async def _tell(self, seen: Observed, status: Manifest) -> None:
         if status != seen.status:
@@ -151,3 +167,11 @@ class Reconciler:
             await self._tell(seen, status_after_error(seen, error))
         except (SlipwayError, ConflictError, GoneError, NotFoundError) as second:
             log.warning("status not written", error=str(second))
+
+
+def _patience(plan: Plan, *, waits: bool) -> float:
+    """Seconds until the next look, if nothing rings before."""
+    if plan.requeue_after is not None:
+        return min(plan.requeue_after, RESYNC_SECONDS)
+    # Thousands are not to be looked at together.
+    return WAITING_SECONDS if waits else RESYNC_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311

@@ -70,8 +70,10 @@ class Workers(Generic[K]):
         backoff = FIRST_BACKOFF
         try:
             while True:
-                bell.clear()  # before reading, so that a change during the run rings again
                 async with self._slots:
+                    # Before reading, so that a change during the run rings again; after the wait for a slot, as what
+                    # rang meanwhile is seen by this look.
+                    bell.clear()
                     again, backoff = await self._look(key, backoff)
                 if again is None and not bell.is_set():
                     return

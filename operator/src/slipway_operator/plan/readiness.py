@@ -40,6 +40,8 @@ def readiness_of(seen: Observed, name: str, *, size: int) -> Readiness:
     total = int(status.get("replicas", 0))
     updated = int(status.get("updatedReplicas", 0))
     complete = current and asked >= size and updated >= size and ready >= size and total == updated
+    # Where no pod is asked for and none is there, nothing has to be waited for: not even for somebody to notice.
+    complete = complete or size == asked == total == 0
     return Readiness(
         replicas=total,
         ready=ready,

@@ -6,70 +6,39 @@ import functools
 import hashlib
 import http.server
 import os
-import shutil
-import socket
 import subprocess
 import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab import servers
+from lab.git import free_port as git_free_port
 from slipway_operator.builder.workplace import Limits, Workplace
-
-_DEADLINE = 20.0
 
 
 def program(name: str) -> str:
     """Path of a program that these tests need; the test is skipped where it is not installed."""
-    # The folders of servers are not on everybody's PATH.
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None and Path(name).exists():
-        found = name
-    if found is None:
-        cached = sorted((Path.home() / ".cache" / "slipway").glob(f"{name}-*/{name}"))
-        found = str(cached[-1]) if cached else None
+    found = name if Path(name).exists() else servers.find_program(name)
     if found is None:
         pytest.skip(f"{name} is not installed (make tools)")
     return found
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback on which nothing listens now."""
+    return git_free_port(servers.LOOPBACK)
 
 
 @pytest.fixture
 def closed_port() -> int:
     """A port on which nothing listens."""
     return free_port()
-
-
-@contextmanager
-def serving(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
-    """Run a server until the test ends; returns once its port answers."""
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + _DEADLINE
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        pytest.fail(f"{command[0]} did not start: {(folder / 'server.log').read_text()[-500:]}")
-                    threading.Event().wait(0.02)
-            yield
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -131,7 +100,7 @@ def git_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path,
     (root / "served").mkdir()
     port = free_port()
     command = ["git", "daemon", f"--base-path={root / 'served'}", "--export-all", "--reuseaddr"]
-    with serving([*command, "--listen=127.0.0.1", f"--port={port}"], port, root):
+    with servers.serving([*command, "--listen=127.0.0.1", f"--port={port}"], port, root):
         yield root, f"git://127.0.0.1:{port}"
 
 
@@ -199,26 +168,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         os.environ["PATH"] = before
 
 
-@contextmanager
-def registry_in(root: Path, *, deletes: bool = False, users: str = "") -> Iterator[str]:
-    """Run a registry with its files below ``data`` of a folder; gives ``127.0.0.1:port``.
-
-    Args:
-        root: The folder.
-        deletes: Whether it lets anybody delete.
-        users: Lines of an htpasswd file; empty: everybody may do everything.
-    """
-    (root / "htpasswd").write_text(users)
-    access = f"auth: {{htpasswd: {{realm: tests, path: {root / 'htpasswd'}}}}}\n" if users else ""
-    server, port = program("docker-registry"), free_port()
-    config = root / "config.yml"
-    config.write_text(
-        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {root / 'data'}}}, delete: {{enabled: {str(deletes).lower()}}}}}\n"
-        f'http: {{addr: "127.0.0.1:{port}", secret: tests}}\n{access}'
-    )
-    with serving([server, "serve", str(config)], port, root):
-        yield f"127.0.0.1:{port}"
+def registry_in(root: Path, *, deletes: bool = False, users: str = "") -> AbstractContextManager[str]:
+    """A registry while the block runs, as `lab.servers.registry` has it."""
+    return servers.registry(program("docker-registry"), root, deletes=deletes, users=users)
 
 
 @dataclass
