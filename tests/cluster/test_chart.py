@@ -118,7 +118,7 @@ def test_the_policies_compile_on_the_oldest_kubernetes(mode: str) -> None:
         )
         return done.stdout
 
-    assert len(policies) == 3
+    assert len(policies) == 4
     assert refused([json.dumps(policy) for policy in policies]) == ""
     assert "undeclared reference to 'authoriser'" in refused([broken])
 
@@ -471,6 +471,34 @@ def test_who_names_a_secret_must_be_allowed_to_read_it(release: Release) -> None
         kube.run(*change, '{"spec":{"source":{"git":{"secretName":"another"}}}}')
     kube.run(*change, '{"spec":{"source":{"git":{"secretName":null}}}}')
     kube.delete("modeldeployment", "private", release.served)
+
+
+def test_who_names_a_secret_of_serving_must_be_allowed_to_read_it(release: Release) -> None:
+    kube, where = release.kube, ("-n", release.served)
+    least = next(case for case in cases() if str(case) == "ModelDeployment-least").manifest
+    guarded = {**least, "metadata": {"name": "guarded"}}
+    guarded["spec"] = {**least["spec"], "serving": {"tls": {"secretName": "tls"}, "apiKeys": {"secretName": "keys"}}}
+    who = ("--user=cat", "--user=dan")
+    rights = ("--verb=get,create,update,patch", "--resource=modeldeployments.slipway.dev")
+    kube.run("create", "role", "server", *where, *rights)
+    kube.run("create", "rolebinding", "server", *where, "--role=server", *who)
+    readable = ("--resource-name=tls", "--resource-name=keys")
+    kube.run("create", "role", "key-reader", *where, "--verb=get", "--resource=secrets", *readable)
+    kube.run("create", "rolebinding", "key-reader", *where, "--role=key-reader", "--user=cat")
+
+    eventually_refused(
+        lambda: release.create(guarded, "--as", "dan", "--dry-run=server"),
+        f"spec.serving names the Secret tls, which dan may not read: the verb get on secrets/tls in namespace "
+        f"{release.served} is missing",
+    )
+    release.create(guarded, "--as", "cat")
+
+    change = ("patch", "modeldeployment", "guarded", *where, "--as", "dan", "--type=merge", "-p")
+    kube.run(*change, '{"spec":{"serving":{"replicas":2,"accessLog":true}}}')
+    with pytest.raises(KubectlError, match="names the Secret callers, which dan may not read"):
+        kube.run(*change, '{"spec":{"serving":{"tls":{"clientCASecretName":"callers"}}}}')
+    kube.run(*change, '{"spec":{"serving":{"apiKeys":null}}}')
+    kube.delete("modeldeployment", "guarded", release.served)
 
 
 def test_uninstalling_hangs_on_nothing_and_keeps_the_models(release: Release) -> None:

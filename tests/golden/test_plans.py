@@ -80,3 +80,22 @@ async def test_an_init_container_and_secrets(world, golden):
     key = world.add()
 
     golden("8-init-container", await upto(world, key, 3))
+
+
+async def test_a_guarded_door_with_records_and_traces(world, golden):
+    key = world.add()
+    world.edit(
+        key,
+        "serving",
+        {
+            "tls": {"secretName": "model-tls", "clientCASecretName": "callers"},
+            "apiKeys": {"secretName": "model-keys"},
+            "records": {"url": "http://records.audit.svc:9000/in", "ratio": 0.25, "redact": ["passenger"]},
+            "traces": {"endpoint": "http://otel.observability.svc:4318/v1/traces"},
+            "accessLog": True,
+            "workers": 2,
+            "limits": {"connectionAge": "1m"},
+        },
+    )
+
+    golden("9-guarded", await upto(world, key, 6))

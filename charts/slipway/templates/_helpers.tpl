@@ -69,6 +69,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- with .Values.index.secretName }}{{- $_ := set $index "secretName" . }}{{- end -}}
 {{- $proxy := dict -}}
 {{- range $key, $value := .Values.proxy }}{{- if $value }}{{- $_ := set $proxy $key $value }}{{- end }}{{- end -}}
+{{- $serving := dict "accessLog" .Values.serving.accessLog "metricsFrom" .Values.serving.metricsFrom -}}
+{{- if .Values.serving.traces.endpoint }}{{- $_ := set $serving "traces" .Values.serving.traces }}{{- end -}}
 {{- $settings := dict
   "images" $images
   "interpreters" .Values.interpreters
@@ -79,6 +81,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   "jobs" .Values.jobs
   "rollback" .Values.rollback
   "cleanUp" .Values.cleanUp
+  "serving" $serving
   "modelDelivery" .Values.modelDelivery
   "namespaces" .Values.namespaces
   "operatorNamespace" .Release.Namespace

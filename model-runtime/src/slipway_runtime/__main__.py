@@ -48,6 +48,12 @@ def _count(value: str) -> int:
     return int(value)
 
 
+def _above_zero(value: str) -> int:
+    if not value.isdigit() or not 1 <= int(value) <= 1_000_000_000:
+        raise argparse.ArgumentTypeError("a number from 1 to 1000000000")
+    return int(value)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slipway-runtime", description="Serve one model over the Open Inference Protocol."
@@ -87,6 +93,24 @@ def _parser() -> argparse.ArgumentParser:
         default=100,
         help="columns whose values are counted; 0: none (default %(default)s)",
     )
+    parser.add_argument(
+        "--queue-requests",
+        type=_above_zero,
+        default=PlaneLimits().queue_requests,
+        help="requests that wait for the model (default %(default)s)",
+    )
+    parser.add_argument(
+        "--connections",
+        type=_above_zero,
+        default=HttpLimits().connections,
+        help="open connections, of HTTP and of gRPC (default %(default)s)",
+    )
+    parser.add_argument(
+        "--connection-seconds",
+        type=_above_zero,
+        default=int(HttpLimits().connection_seconds),
+        help="age at which a connection is closed with an answer (default %(default)s)",
+    )
     parser.add_argument("--batch-rows", type=int, default=64, help="rows that run together (default %(default)s)")
     parser.add_argument(
         "--drain-seconds", type=float, default=6.0, help="how long to answer after SIGTERM (default %(default)s)"
@@ -123,7 +147,7 @@ def main() -> int:
         digest=arguments.model_digest,
         max_rows=arguments.max_rows,
         watched_features=arguments.watched_features,
-        plane=PlaneLimits(batch_rows=arguments.batch_rows),
+        plane=PlaneLimits(batch_rows=arguments.batch_rows, queue_requests=arguments.queue_requests),
         worker=_worker(arguments),
     )
     try:
@@ -136,8 +160,16 @@ def main() -> int:
         port=arguments.port,
         grpc_port=_grpc_port(arguments),
         drain_seconds=arguments.drain_seconds,
-        limits=HttpLimits(body_bytes=arguments.max_body_bytes),
-        grpc_limits=GrpcLimits(message_bytes=arguments.max_body_bytes),
+        limits=HttpLimits(
+            body_bytes=arguments.max_body_bytes,
+            connections=arguments.connections,
+            connection_seconds=arguments.connection_seconds,
+        ),
+        grpc_limits=GrpcLimits(
+            message_bytes=arguments.max_body_bytes,
+            connections=arguments.connections,
+            connection_seconds=arguments.connection_seconds,
+        ),
         observing=observing_options(arguments),
         tls=tls,
         api_keys=arguments.api_keys,

@@ -9,13 +9,21 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from slipway_operator.domain.settings import CleanUpSettings, JobSettings, ProxySettings, RollbackSettings, Settings
+from slipway_operator.api import Traces
+from slipway_operator.domain.settings import (
+    CleanUpSettings,
+    JobSettings,
+    ProxySettings,
+    RollbackSettings,
+    ServingSettings,
+    Settings,
+)
 
 CHART = Path(__file__).resolve().parents[3] / "charts" / "slipway"
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 
-OPEN = {"affinity", "global", "tolerations[]", "networkPolicy.metricsFrom[]"}
+OPEN = {"affinity", "global", "tolerations[]", "networkPolicy.metricsFrom[]", "serving.metricsFrom[]"}
 """Objects of Kubernetes' own: its API server checks them."""
 
 
@@ -58,7 +66,13 @@ def test_every_value_says_what_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("model", "key"),
-    [(JobSettings, "jobs"), (ProxySettings, "proxy"), (RollbackSettings, "rollback"), (CleanUpSettings, "cleanUp")],
+    [
+        (JobSettings, "jobs"),
+        (ProxySettings, "proxy"),
+        (RollbackSettings, "rollback"),
+        (CleanUpSettings, "cleanUp"),
+        (ServingSettings, "serving"),
+    ],
 )
 def test_what_the_chart_offers_is_what_the_operator_reads(model: type[BaseModel], key: str) -> None:
     assert set(VALUES[key]) == {field.alias for field in model.model_fields.values()}
@@ -68,6 +82,9 @@ def test_the_defaults_of_chart_and_operator_are_equal() -> None:
     assert JobSettings.model_validate(VALUES["jobs"]) == JobSettings()
     assert RollbackSettings.model_validate(VALUES["rollback"]) == RollbackSettings()
     assert CleanUpSettings.model_validate(VALUES["cleanUp"]) == CleanUpSettings()
+    # An empty endpoint is the chart's way to say none: the template leaves traces out then.
+    assert ServingSettings.model_validate({**VALUES["serving"], "traces": None}) == ServingSettings()
+    assert VALUES["serving"]["traces"]["ratio"] == Traces.model_fields["ratio"].default
 
 
 def test_every_setting_is_in_the_template() -> None:

@@ -262,3 +262,23 @@ async def test_a_port_that_another_program_shares_is_not_joined(parts, tmp_path)
 
     assert one.returncode == 1
     assert f"port {port} cannot be listened on" in orjson.loads(log.splitlines()[-1])["event"]
+
+
+async def test_limits_are_arguments_and_probes_are_let_in_beyond_them(parts, tmp_path):
+    port, probe_port = free_port(), free_port()
+    limits = ("--connections", "2", "--connection-seconds", "1", "--queue-requests", "5")
+    probes = ("--probe-port", str(probe_port), "--drain-seconds", "0.1")
+    async with process(parts.linear().write(tmp_path), *limits, *probes, port=port):
+        await ready(probe_port)
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://127.0.0.1:{probe_port}/v2/health/live")).status_code == 200
+            assert (await client.get(f"http://127.0.0.1:{port}/v2/health/live")).status_code == 503
+        for _, writer in crowd:
+            writer.close()
+            await writer.wait_closed()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            url = f"http://127.0.0.1:{port}{PATH}"
+            assert "connection" not in (await client.post(url, content=INFER)).headers
+            await asyncio.sleep(1.6)
+            assert (await client.post(url, content=INFER)).headers["connection"] == "close"

@@ -100,7 +100,8 @@ class Connection(asyncio.Protocol):
         shared = self._shared
         shared.connections.add(self)
         shared.metrics.connections += 1
-        if len(shared.connections) > shared.limits.connections:
+        # A crowd at the other port must not make the kubelet end the pod.
+        if len(shared.connections) > shared.limits.connections and not self.is_probe:
             self._refuse(failure(503, "too many connections are open; try again in a moment", b"retry-after: 1\r\n"))
 
     def data_received(self, data: bytes) -> None:

@@ -6,24 +6,17 @@ writes the CRDs and the tables of docs/spec/ from them.
 
 from slipway_operator.api.common import API_VERSION, GROUP, VERSION, Condition, EnvVar, Resources
 from slipway_operator.api.model_deployment import (
-    Autoscaling,
     Canary,
     Environment,
     Export,
-    Follow,
-    GitSource,
     Model,
     ModelDeploymentSpec,
     PackageListRef,
-    PackageSource,
     Parity,
     RollBackOn,
     RollbackTo,
     Rollout,
-    Serving,
-    Source,
     Standby,
-    SvnSource,
     Train,
 )
 from slipway_operator.api.model_deployment_status import (
@@ -37,7 +30,9 @@ from slipway_operator.api.model_deployment_status import (
     TrainingStatus,
 )
 from slipway_operator.api.retrain_job import RetrainJobSpec, RetrainJobStatus
-from slipway_operator.api.schema import parse_duration
+from slipway_operator.api.schema import parse_duration, parse_size
+from slipway_operator.api.serving import Autoscaling, Records, Serving, Traces
+from slipway_operator.api.source import Follow, GitSource, PackageSource, Source, SvnSource
 
 __all__ = [
     "API_VERSION",
@@ -59,6 +54,7 @@ __all__ = [
     "PackageListRef",
     "PackageSource",
     "Parity",
+    "Records",
     "Resources",
     "RetrainJobSpec",
     "RetrainJobStatus",
@@ -73,7 +69,9 @@ __all__ = [
     "StepState",
     "StepStatus",
     "SvnSource",
+    "Traces",
     "Train",
     "TrainingStatus",
     "parse_duration",
+    "parse_size",
 ]

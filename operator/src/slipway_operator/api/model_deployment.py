@@ -12,146 +12,25 @@ from pydantic import Field
 
 from slipway_operator.api.common import Command, EnvVar, Resources
 from slipway_operator.api.schema import (
-    INT_OR_STRING,
     Argument,
     Check,
-    NumberAsText,
     RelativeFile,
-    RelativePath,
-    SecretName,
     SpecModel,
     duration,
     matches,
-    text_matches,
     unchangeable,
 )
+from slipway_operator.api.serving import Serving
+from slipway_operator.api.source import Source
 
 DEFAULT_LOCK_FILE = "uv.lock"
 
-_HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
-_USER = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-
-GIT_URL = matches(
-    rf"(https?|git)://{_HOST}(/[!-~]*)?|ssh://({_USER}@)?{_HOST}(/[!-~]*)?|{_USER}@[A-Za-z0-9][A-Za-z0-9.-]*:[!-,.-~][!-~]*",
-    "must be an https://, http://, ssh:// or git:// URL or user@host:path, in printable ASCII, "
-    "without a user or password for http and without a password for ssh (use secretName)",
-)
-SVN_URL = matches(
-    rf"(https?|svn)://{_HOST}(/[!-~]*)?|svn[+]ssh://({_USER}@)?{_HOST}(/[!-~]*)?",
-    "must be an https://, http://, svn:// or svn+ssh:// URL in printable ASCII, "
-    "without a user or password (use secretName)",
-)
-GIT_REF = matches(
-    r"[A-Za-z0-9_@.+/][A-Za-z0-9_@.+/#=,%{}!-]*",
-    "must be a branch, a tag, a full ref or a commit: no space, no leading '-', none of ~ ^ : ? * [ \\",
-)
-NO_RANGE = Check(
-    "!self.contains('..')", "must be one ref, not a range: '..' is not allowed", lambda ref: ".." not in ref
-)
-PACKAGE_IMAGE = matches(
-    rf"{_HOST}(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[0-9a-f]{{64}}",
-    "must be host/repository@sha256:<64 hexadecimal digits>: a tag can be moved, a digest cannot",
-)
 REQUEST_ID = matches(r"[A-Za-z0-9._-]{1,63}", "must be 1 to 63 letters, digits, '.', '_' and '-'")
 EXAMPLE_SUFFIX = Check(
     "self.endsWith('.csv') || self.endsWith('.parquet') || self.endsWith('.npy')",
     "must be a .csv, .parquet or .npy file",
     lambda path: path.endswith((".csv", ".parquet", ".npy")),
 )
-
-
-class Follow(SpecModel):
-    """Following a branch."""
-
-    interval: Annotated[str, *duration("10s", "168h")] = Field(
-        default="5m",
-        description="How often a small Job asks where the ref points to now. From 10s to 168h.",
-    )
-
-
-class GitSource(SpecModel):
-    """A Git repository."""
-
-    url: Annotated[str, GIT_URL] = Field(
-        min_length=1,
-        max_length=2048,
-        description="URL of the repository: https, http, ssh, git, or user@host:path. "
-        "Example: https://git.example.com/airline/flight-delay.git.",
-    )
-    ref: Annotated[str, GIT_REF, NO_RANGE] = Field(
-        default="HEAD",
-        min_length=1,
-        max_length=255,
-        description="Branch, tag or full commit. It is resolved to a commit once, and again only when this object "
-        "changes or with follow. Example: v1.4.0.",
-    )
-    path: RelativePath = Field(
-        default=".", description="Directory of the project in the repository. Example: models/flight-delay."
-    )
-    secret_name: SecretName | None = Field(
-        default=None,
-        description="Secret of this namespace that opens the repository: type kubernetes.io/basic-auth (https) or "
-        "kubernetes.io/ssh-auth with a key known_hosts (ssh); ca.crt may be added. "
-        "Whoever sets it must be allowed to get that Secret.",
-    )
-    follow: Follow | None = Field(
-        default=None, description="Follows the ref as it moves. Without it the commit found first stays."
-    )
-
-
-class SvnSource(SpecModel):
-    """A Subversion repository."""
-
-    url: Annotated[str, SVN_URL] = Field(
-        min_length=1,
-        max_length=2048,
-        description="URL of the directory: https, http, svn or svn+ssh. "
-        "Example: https://svn.example.com/airline/trunk/flight-delay.",
-    )
-    revision: Annotated[
-        str,
-        NumberAsText,
-        Field(json_schema_extra={INT_OR_STRING: True}),
-        text_matches(r"HEAD|[0-9]{1,12}", "must be a revision number or HEAD"),
-    ] = Field(
-        default="HEAD",
-        max_length=12,
-        description="Revision number, or HEAD, which is resolved to a number once. Example: 1234.",
-    )
-    path: RelativePath = Field(default=".", description="Directory of the project below the URL.")
-    secret_name: SecretName | None = Field(
-        default=None,
-        description="Secret of this namespace that opens the repository: type kubernetes.io/basic-auth or "
-        "kubernetes.io/ssh-auth. Whoever sets it must be allowed to get that Secret.",
-    )
-
-
-class PackageSource(SpecModel):
-    """A package that is in a registry already."""
-
-    image: Annotated[str, PACKAGE_IMAGE] = Field(
-        min_length=1,
-        max_length=512,
-        description="The package artifact by digest, as slipway package prints it. "
-        "Example: registry.example.com/airline/flight-delay@sha256:<64 hexadecimal digits>.",
-    )
-
-
-class Source(SpecModel):
-    """Where code and data come from."""
-
-    checks = (
-        # `package` is a word of CEL's own, hence the underscores.
-        Check(
-            "(has(self.git) ? 1 : 0) + (has(self.svn) ? 1 : 0) + (has(self.__package__) ? 1 : 0) == 1",
-            "set exactly one of git, svn and package",
-            lambda source: [source.git, source.svn, source.package].count(None) == 2,
-        ),
-    )
-
-    git: GitSource | None = Field(default=None, description="A Git repository.")
-    svn: SvnSource | None = Field(default=None, description="A Subversion repository.")
-    package: PackageSource | None = Field(default=None, description="A package that is in a registry already.")
 
 
 class PackageListRef(SpecModel):
@@ -306,64 +185,6 @@ class Export(SpecModel):
     )
 
 
-class Autoscaling(SpecModel):
-    """Replicas by load."""
-
-    checks = (
-        Check(
-            "self.minReplicas <= self.maxReplicas",
-            "minReplicas must not be larger than maxReplicas",
-            lambda scale: scale.min_replicas <= scale.max_replicas,
-        ),
-    )
-
-    min_replicas: int = Field(default=1, ge=1, le=1000, description="Fewest replicas. From 1 to 1000.")
-    max_replicas: int = Field(ge=1, le=1000, description="Most replicas. From 1 to 1000. Example: 8.")
-    target_cpu_utilization: int = Field(
-        default=70,
-        ge=1,
-        le=1000,
-        alias="targetCPUUtilization",
-        description="CPU use to aim at, in percent of the CPU request, over all replicas.",
-    )
-
-
-class Serving(SpecModel):
-    """How predictions are answered."""
-
-    checks = (
-        Check(
-            "!(has(self.replicas) && has(self.autoscaling))",
-            "set replicas or autoscaling, not both: two would fight over the same number",
-            lambda serving: serving.replicas is None or serving.autoscaling is None,
-        ),
-        Check(
-            "!has(self.autoscaling) || !has(self.resources) || !has(self.resources.requests) || "
-            "'cpu' in self.resources.requests",
-            "autoscaling is in percent of the CPU request: set resources.requests.cpu too",
-            lambda serving: (
-                serving.autoscaling is None or not serving.resources.requests or "cpu" in serving.resources.requests
-            ),
-        ),
-    )
-
-    # No default: with one, the API server would set it beside autoscaling, and reset what `kubectl scale` wrote.
-    replicas: int | None = Field(
-        default=None,
-        ge=0,
-        le=1000,
-        description="Number of serving pods; kubectl scale changes it. Never together with autoscaling. "
-        "From 0 to 1000; 0 answers nothing. Default where neither is set: 1.",
-    )
-    autoscaling: Autoscaling | None = Field(
-        default=None, description="Replicas by CPU load. Never together with replicas."
-    )
-    resources: Resources = Field(
-        default=Resources(),
-        description="CPU, memory and other resources of each serving pod. Default: requests of 100m CPU and 128Mi.",
-    )
-
-
 class Standby(SpecModel):
     """What is kept warm for a way back."""
 
@@ -473,7 +294,10 @@ class ModelDeploymentSpec(SpecModel):
     export: Export = Field(
         default=Export(), description="How the model is converted to what is served, and how equal it must be."
     )
-    serving: Serving = Field(default=Serving(), description="How predictions are answered: size and resources.")
+    serving: Serving = Field(
+        default=Serving(),
+        description="How predictions are answered: size, who may ask, what is noticed. A change makes no new content.",
+    )
     rollout: Rollout = Field(
         default=Rollout(), description="How a new content takes over, and what rolls it back by itself."
     )

@@ -142,6 +142,36 @@ def duration(minimum: str, maximum: str) -> Any:
     return (Field(min_length=2, max_length=24), form, bounds)
 
 
+_SIZES = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as ``256Mi``.
+
+    Raises:
+        ValueError: The text is not a whole number of Ki, Mi or Gi.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})(Ki|Mi|Gi)", text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a size such as 256Mi")
+    return int(found[1]) * _SIZES[found[2]]
+
+
+def size(minimum: str, maximum: str) -> Any:
+    """The metadata of a field for a number of bytes, with bounds, both included."""
+    low, high = parse_size(minimum), parse_size(maximum)
+    pattern = r"[0-9]{1,6}(Ki|Mi|Gi)"
+    form = matches(pattern, "must be a whole number of Ki, Mi or Gi, such as 256Mi")
+    bounds = Check(
+        # As with durations: a text of another form is the other rule's matter.
+        f"!self.matches(r'^({pattern})$') || (quantity(self).compareTo(quantity('{minimum}')) >= 0 && "
+        f"quantity(self).compareTo(quantity('{maximum}')) <= 0)",
+        f"must be from {minimum} to {maximum}",
+        lambda text: low <= parse_size(text) <= high,
+    )
+    return (Field(min_length=3, max_length=8), form, bounds)
+
+
 _NO_ESCAPE = Check(
     "!self.split('/').exists(part, part == '..')",
     "must stay inside the project: '..' is not allowed",

@@ -11,7 +11,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from slipway_operator.plan.observed import Manifest, Sample
-from slipway_operator.plan.serving import PORT
+from slipway_operator.plan.ports import figures_port
 
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 LARGEST_PAGE = 4 << 20
@@ -38,7 +38,7 @@ class Figures:
         address = str(pod["status"]["podIP"])
         host = f"[{address}]" if ":" in address else address
         try:
-            url = f"http://{host}:{PORT}/metrics"
+            url = f"http://{host}:{figures_port(pod)}/metrics"
             async with self._session.get(url, timeout=TIMEOUT, allow_redirects=False) as answer:
                 text = await answer.content.read(LARGEST_PAGE)
                 return sample_of(text.decode()) if answer.status == 200 else None

@@ -43,6 +43,8 @@ class Reason(StrEnum):
     PACKAGE_LIST_NOT_FOUND = "PackageListNotFound"
     IMAGE_CANNOT_BE_PULLED = "ImageCannotBePulled"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason's name
+    SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105 - as above
+    CLAIM_NOT_FOUND = "ClaimNotFound"
     UNSCHEDULABLE = "Unschedulable"
     QUOTA_EXCEEDED = "QuotaExceeded"
     POD_REFUSED = "PodRefused"

@@ -6,11 +6,12 @@ The chart renders it from its values into a ConfigMap, mounted at
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from slipway_operator.api import Traces
 from slipway_operator.domain.requests import Interpreter, Registry
 
 
@@ -88,6 +89,16 @@ class CleanUpSettings(_Settings):
     """False: nothing is ever deleted from the registry; log entries go all the same."""
 
 
+class ServingSettings(_Settings):
+    """What the platform decides for all serving pods; a change replaces them, one after the other."""
+
+    traces: Traces | None = None
+    """Of models whose spec says nothing of them."""
+    access_log: bool = False
+    metrics_from: tuple[dict[str, Any], ...] = ()
+    """NetworkPolicy peers that may read metrics where they have a port of their own; the operator may anyhow."""
+
+
 class Settings(_Settings):
     """The whole file."""
 
@@ -103,6 +114,7 @@ class Settings(_Settings):
     jobs: JobSettings = JobSettings()
     rollback: RollbackSettings = RollbackSettings()
     clean_up: CleanUpSettings = CleanUpSettings()
+    serving: ServingSettings = ServingSettings()
     model_delivery: Literal["Auto", "ImageVolume", "InitContainer"] = "Auto"
     """Auto probes every node, and falls back to an init container where one cannot mount images."""
     namespaces: tuple[str, ...] = ()

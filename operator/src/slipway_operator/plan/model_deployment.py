@@ -20,9 +20,10 @@ from slipway_operator.plan.entries import Situation, next_entry
 from slipway_operator.plan.events import events_for
 from slipway_operator.plan.holds import Held, held, other_good
 from slipway_operator.plan.observed import Event, Manifest, Observed, Plan, Trouble, ref_of, soonest
+from slipway_operator.plan.policies import jobs_policy_for
 from slipway_operator.plan.proof import Proof, State, prove, unneeded
 from slipway_operator.plan.rollout import Aim, Wanted, plan_rollout, prunable
-from slipway_operator.plan.serving import deployment_name, jobs_policy_for, repository_for, settings_for
+from slipway_operator.plan.serving import deployment_name, repository_for, settings_for
 from slipway_operator.plan.status import conditions_for, status_for, summary_of
 from slipway_operator.plan.steps import Way
 from slipway_operator.plan.story import Story, Verdict

@@ -10,6 +10,13 @@ from slipway_operator.plan.observed import Manifest
 
 USER = 65532
 """The images' unprivileged user."""
+_KEYS = {
+    "registry": {".dockerconfigjson": "config.json"},
+    "tls": {"tls.crt": "tls.crt", "tls.key": "tls.key"},
+    "client-ca": {"ca.crt": "ca.crt"},
+    "api-keys": {"keys": "keys"},
+}
+"""Which keys of a Secret are mounted, and as which files, by its use; all of them where nothing is said."""
 
 
 def pod_security() -> Manifest:
@@ -56,14 +63,14 @@ def mount(name: str, path: str, *, read_only: bool = False) -> Manifest:
 
 
 def secret_volumes(secrets: Mapping[str, str | None]) -> list[Manifest]:
-    """Volumes of the Secrets that are named, by their use: ``source``, ``index``, ``registry``."""
+    """Volumes of the Secrets that are named, by their use, such as ``source`` or ``registry``."""
     volumes = []
     for use, name in secrets.items():
         if name is None:
             continue
         source: Manifest = {"secretName": name, "defaultMode": 0o440}
-        if use == "registry":
-            source["items"] = [{"key": ".dockerconfigjson", "path": "config.json"}]
+        if use in _KEYS:
+            source["items"] = [{"key": key, "path": path} for key, path in _KEYS[use].items()]
         volumes.append({"name": f"secret-{use}", "secret": source})
     return volumes
 

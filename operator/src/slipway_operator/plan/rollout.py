@@ -20,6 +20,7 @@ from slipway_operator.domain.revisions import LoggedEntry
 from slipway_operator.plan.decisions import Return
 from slipway_operator.plan.holds import active_holds, other_good
 from slipway_operator.plan.observed import Manifest, Observed, Ref, ref_of, soonest
+from slipway_operator.plan.policies import serving_policy_for
 from slipway_operator.plan.readiness import Readiness, readiness_of
 from slipway_operator.plan.serving import (
     Served,
@@ -32,7 +33,6 @@ from slipway_operator.plan.serving import (
     puller_of,
     repository_for,
     service_for,
-    serving_policy_for,
 )
 
 PROBE_SECONDS = 60.0
@@ -153,7 +153,7 @@ def plan_rollout(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[Lo
     names = frozenset[str]().union(*(p.names for p in pods))
     deployed = [m for m in apply if m["kind"] == "Deployment"]
     if deployed:
-        apply.append(serving_policy_for(seen, pods_pull=any(not has_image_volume(d) for d in deployed)))
+        apply.append(_policy_for(seen, spec, deployed))
     delete = [ref_of(d) for d in seen.deployments if d["metadata"]["name"] not in names]
     if spec.serving.autoscaling is None or live is None:
         delete += [ref_of(a) for a in seen.autoscalers]
@@ -316,10 +316,14 @@ def _live_objects(seen: Observed, spec: ModelDeploymentSpec, live: LoggedEntry, 
         served = replace(served, resource_version=existing["metadata"].get("resourceVersion"))
     return [
         deployment_for(seen, spec, served),
-        service_for(seen, lane),
+        service_for(seen, spec.serving, lane),
         budget_for(seen, lane),
         *([autoscaler_for(seen, scaling, live.entry.digests)] if scaling is not None else []),
     ]
+
+
+def _policy_for(seen: Observed, spec: ModelDeploymentSpec, deployed: Sequence[Manifest]) -> Manifest:
+    return serving_policy_for(seen, spec.serving, pods_pull=any(not has_image_volume(d) for d in deployed))
 
 
 def _served(

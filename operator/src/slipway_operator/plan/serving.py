@@ -1,20 +1,18 @@
-"""Builders of what serves a content: Deployment, Service, autoscaler, budget, network policies."""
+"""Builders of what serves a content: Deployment, Service, autoscaler, budget."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway_operator.api import Autoscaling, ModelDeploymentSpec
+from slipway_operator.api import Autoscaling, ModelDeploymentSpec, Serving
 from slipway_operator.domain import labels
 from slipway_operator.domain.contents import Content
 from slipway_operator.domain.requests import MODEL
 from slipway_operator.plan.observed import Manifest, Observed, metadata_for
 from slipway_operator.plan.pods import container_security, mount, pod_spec, scratch, secret_mounts, secret_volumes
+from slipway_operator.plan.ports import service_ports
+from slipway_operator.plan.runtime import runtime_container, runtime_volumes
 
-PORT = 8080
-GRPC_PORT = 8081
-"""The runtime's default, and told to no runtime: one of a content from before gRPC starts, too."""
-DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
 DRAIN_SECONDS = 30
 PROGRESS_SECONDS = 600
 
@@ -90,7 +88,7 @@ def deployment_for(seen: Observed, spec: ModelDeploymentSpec, served: Served) ->
     }
 
 
-def service_for(seen: Observed, lane: str) -> Manifest:
+def service_for(seen: Observed, serving: Serving, lane: str) -> Manifest:
     """The Service: one patch of its selector is the switch."""
     return {
         "apiVersion": "v1",
@@ -99,16 +97,7 @@ def service_for(seen: Observed, lane: str) -> Manifest:
         "spec": {
             "type": "ClusterIP",
             "selector": {labels.OWNER: seen.key.name, labels.LANE: lane},
-            "ports": [
-                {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
-                {
-                    "name": "grpc",
-                    "port": GRPC_PORT,
-                    "targetPort": "grpc",
-                    "protocol": "TCP",
-                    "appProtocol": "kubernetes.io/h2c",
-                },
-            ],
+            "ports": service_ports(seen, serving, lane),
         },
     }
 
@@ -155,48 +144,6 @@ def autoscaler_for(seen: Observed, autoscaling: Autoscaling, content: Content) -
     }
 
 
-def serving_policy_for(seen: Observed, *, pods_pull: bool) -> Manifest:
-    """Serving pods take predictions and start nothing.
-
-    Args:
-        seen: What was observed.
-        pods_pull: An init container of the serving pods fetches the model: they need a way out.
-    """
-    owner = seen.key.name
-    spec = {
-        "podSelector": {
-            "matchLabels": {labels.OWNER: owner},
-            "matchExpressions": [{"key": labels.LANE, "operator": "Exists"}],
-        },
-        "policyTypes": ["Ingress", "Egress"],
-        "ingress": [{"ports": [{"port": port, "protocol": "TCP"} for port in (PORT, GRPC_PORT)]}],
-        **({"egress": [{}]} if pods_pull else {}),
-    }
-    return _policy(seen, owner, spec)
-
-
-def jobs_policy_for(seen: Observed) -> Manifest:
-    """Jobs take nothing and may fetch; it is there before the first of them."""
-    owner = seen.key.name
-    spec = {
-        "podSelector": {
-            "matchLabels": {labels.OWNER: owner},
-            "matchExpressions": [{"key": labels.STEP, "operator": "Exists"}],
-        },
-        "policyTypes": ["Ingress"],
-    }
-    return _policy(seen, f"{owner}-jobs", spec)
-
-
-def _policy(seen: Observed, name: str, spec: Manifest) -> Manifest:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": metadata_for(seen, name),
-        "spec": spec,
-    }
-
-
 def settings_for(seen: Observed, package_list: str | None) -> Manifest:
     """What Jobs find in ``/settings``."""
     data = {"ca.crt": seen.settings.ca_bundle, "package-list.txt": package_list}
@@ -218,14 +165,6 @@ def puller_of(deployment: Manifest) -> str | None:
     """Image of the init container that pulls the model, where there is one."""
     before = deployment["spec"]["template"]["spec"].get("initContainers") or ()
     return next((str(c["image"]) for c in before if c["name"] == "pull"), None)
-
-
-def serving_resources(spec: ModelDeploymentSpec) -> Manifest:
-    """Resources of a serving pod: as the spec says, with small requests where it says nothing."""
-    own = spec.serving.resources.to_container()
-    limits = own.get("limits", {})
-    defaults = {name: amount for name, amount in DEFAULT_REQUESTS.items() if name not in limits}
-    return {**own, "requests": {**defaults, **own.get("requests", {})}}
 
 
 def _serving_pod(seen: Observed, spec: ModelDeploymentSpec, served: Served, *, own: dict[str, str]) -> Manifest:
@@ -264,44 +203,9 @@ def _serving_pod(seen: Observed, spec: ModelDeploymentSpec, served: Served, *, o
             }
         },
         **before,
-        containers=[_runtime(seen, spec, content)],
-        volumes=[*volumes, scratch("tmp", "256Mi")],
+        containers=[runtime_container(seen, spec, content)],
+        volumes=[*volumes, scratch("tmp", "256Mi"), *runtime_volumes(spec.serving)],
     )
-
-
-def _runtime(seen: Observed, spec: ModelDeploymentSpec, content: Content) -> Manifest:
-    def probe(path: str, **numbers: int) -> Manifest:
-        return {"httpGet": {"path": path, "port": "http"}, **numbers}
-
-    return {
-        "name": "runtime",
-        "image": content.runtime,
-        "imagePullPolicy": "IfNotPresent",
-        "args": [
-            "--model-dir",
-            MODEL,
-            "--name",
-            seen.key.name,
-            "--version",
-            content.short,
-            "--model-digest",
-            content.onnx,
-            "--port",
-            str(PORT),
-        ],
-        "ports": [
-            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
-            {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
-        ],
-        "resources": serving_resources(spec),
-        "securityContext": container_security(),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        # Ready after the example rows were answered; a minute and a half for a large model on a small node.
-        "startupProbe": probe("/v2/health/ready", periodSeconds=1, timeoutSeconds=2, failureThreshold=90),
-        "readinessProbe": probe("/v2/health/ready", periodSeconds=5, timeoutSeconds=2, failureThreshold=2),
-        "livenessProbe": probe("/v2/health/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
-        "volumeMounts": [mount("model", MODEL, read_only=True), mount("tmp", "/tmp")],  # noqa: S108 - a volume
-    }
 
 
 def _puller(seen: Observed, served: Served, reference: str, secrets: dict[str, str | None]) -> Manifest:

@@ -83,7 +83,7 @@ def status_for(story: Story) -> Manifest:
         body.update({field: seen.status.get(field) for field in _KEPT})
     if live is not None:
         lane = live.digests.short
-        body["url"] = f"http://{seen.key.name}.{seen.key.namespace}.svc/v2/models/{seen.key.name}"
+        body["url"] = _url(story)
         body["selector"] = selector_text(seen.key.name, lane)
         body["live"] = {
             "content": lane,
@@ -126,6 +126,15 @@ def summary_of(verdict: Verdict) -> str:
         verdict.message if verdict.state == "Settled" else f"{words}: {verdict.message}" if verdict.message else words
     )
     return clipped(" ".join(text.split()), SUMMARY_LIMIT)
+
+
+def _url(story: Story) -> str:
+    """Where predictions are answered; as it was told while nobody knows what the spec wants."""
+    seen = story.seen
+    if story.spec is None and seen.status.get("url"):
+        return str(seen.status["url"])
+    scheme = "https" if story.spec is not None and story.spec.serving.tls is not None else "http"
+    return f"{scheme}://{seen.key.name}.{seen.key.namespace}.svc/v2/models/{seen.key.name}"
 
 
 def _log_intact(story: Story) -> Condition | None:

@@ -75,6 +75,10 @@ def waits_of(pod: Mapping[str, Any], events: Iterable[Manifest]) -> Waits | None
     conditions = (pod.get("status") or {}).get("conditions") or ()
     scheduled = find_condition(conditions, "PodScheduled")
     if scheduled is not None and scheduled.get("status") == "False":
+        told = str(scheduled.get("message") or "")
+        if "persistentvolumeclaim" in told and "not found" in told:
+            text = f"a claim that the pod needs is not in its namespace: {told}. Create it, or name another"
+            return Waits(Reason.CLAIM_NOT_FOUND, text, since)
         message = f"no node can take the pod: {scheduled.get('message') or scheduled.get('reason') or 'unschedulable'}"
         return Waits(Reason.UNSCHEDULABLE, message, since)
     for container in containers_of(pod):
@@ -157,6 +161,14 @@ def _waits_of_mounts(pod: Mapping[str, Any], events: Iterable[Manifest], since: 
             Reason.SECRET_NOT_FOUND,
             f"a Secret that the pod needs is not in namespace {pod['metadata']['namespace']}: {message}. "
             "Create it, or name another; the pod starts by itself then",
+            since,
+        )
+    absent = message.rpartition("references non-existent secret key: ")
+    if absent[1]:
+        return Waits(
+            Reason.SECRET_KEY_MISSING,
+            f"a Secret that the pod needs has no key {absent[2]}: {message}. "
+            "Add it, or name another Secret; the pod starts by itself then",
             since,
         )
     return Waits(Reason.CONTAINER_CANNOT_START, f"the pod cannot start: {message}", since)
