@@ -56,6 +56,27 @@ def test_drift_is_a_difference(change):
     assert not is_as_wanted(WANTED, live)
 
 
+@pytest.mark.parametrize(("one", "other"), [("1e99999999", "2e99999999"), ("00e1234567", "00e7654321"), ("1e5", "1e4")])
+def test_a_digest_that_looks_like_a_number_is_compared_as_text(one, other):
+    """A few of a thousand digests do: such a content would never have gone live, or an old lane been left there."""
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"selector": {"lane": one}}}
+    live = marked({**service, "spec": {"selector": {"lane": other}}})
+    live["metadata"]["annotations"] = marked(service)["metadata"]["annotations"]
+
+    assert not is_as_wanted(service, live)
+    assert is_as_wanted(service, marked(service))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1e3", "1k"), ("0.1", "100m"), (2, "2"), ("1.5Gi", "1536Mi"), (".5", "500m")]
+)
+def test_one_quantity_in_two_forms_is_the_same(one, other):
+    claim = {"apiVersion": "v1", "kind": "X", "metadata": {"name": "x"}, "spec": {"size": one}}
+    live = {**marked(claim), "spec": {"size": other}}
+
+    assert is_as_wanted(claim, live)
+
+
 def test_a_field_that_the_plan_drops_is_a_difference():
     smaller = copy.deepcopy(WANTED)
     del smaller["spec"]["egress"]

@@ -6,8 +6,9 @@ the hash of what was applied last must be the same (a field that the plan droppe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from slipway_operator.domain import labels
@@ -31,6 +32,8 @@ _SUFFIXES = {
     "Pi": Decimal(2) ** 50,
     "Ei": Decimal(2) ** 60,
 }
+# A digest may look like a number with an exponent of eight digits: it is no quantity, and too large for any.
+_QUANTITY = re.compile(rf"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:({'|'.join(_SUFFIXES)})|([eE][+-]?[0-9]{{1,2}}))?")
 
 
 def marked(manifest: Manifest) -> Manifest:
@@ -85,14 +88,8 @@ def _is_same_quantity(wanted: Any, live: Any) -> bool:
 
 
 def _quantity(value: Any) -> Decimal | None:
-    text = str(value)
-    for length in (2, 1):
-        if text[-length:] in _SUFFIXES and len(text) > length:
-            number, factor = text[:-length], _SUFFIXES[text[-length:]]
-            break
-    else:
-        number, factor = text, Decimal(1)
-    try:
-        return Decimal(number) * factor
-    except InvalidOperation:
+    found = _QUANTITY.fullmatch(str(value))
+    if found is None:
         return None
+    number, suffix, exponent = found.groups()
+    return Decimal(number + (exponent or "")) * _SUFFIXES.get(suffix, Decimal(1))
