@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from slipway_operator.cluster.client import NotFoundError
+from slipway_operator.cluster.client import KubernetesCluster, NotFoundError
+from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, Where
 from slipway_operator.domain.errors import SlipwayError
 from slipway_operator.domain.keys import Key
 
@@ -71,6 +72,16 @@ class Freshness:
     def is_alive(self) -> bool:
         """Whether the process should go on: its loop turns, and its watches are not known to be behind for long."""
         return self._clock() - self._tick < BEHIND_SECONDS + LOOK_SECONDS and self.age < BEHIND_SECONDS
+
+
+async def listed_versions(cluster: KubernetesCluster, namespaces: Sequence[str]) -> Mapping[Key, str]:
+    """Versions of all ModelDeployments as a list shows them; no namespaces: everywhere."""
+    return {
+        Key(m["metadata"]["namespace"], m["metadata"]["name"]): str(m["metadata"]["resourceVersion"])
+        for space in namespaces or ("",)
+        async for found, _ in cluster.pages(Where(*MODEL_DEPLOYMENT, space), metadata_only=True)
+        for m in found
+    }
 
 
 async def keep_comparing(

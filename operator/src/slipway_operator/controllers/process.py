@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,11 +22,11 @@ from kubernetes.aio.client import ApiClient, Configuration
 from slipway_operator.cluster.cached import CachedCluster
 from slipway_operator.cluster.client import KubernetesCluster
 from slipway_operator.cluster.figures import Figures
-from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, Where
+from slipway_operator.cluster.kinds import OWNED
 from slipway_operator.cluster.store import Store
 from slipway_operator.cluster.watching import Watches
 from slipway_operator.controllers import web
-from slipway_operator.controllers.freshness import Freshness, keep_comparing
+from slipway_operator.controllers.freshness import Freshness, keep_comparing, listed_versions
 from slipway_operator.controllers.handlers import register, watching
 from slipway_operator.controllers.metrics import Metrics
 from slipway_operator.controllers.nodes import ImageVolumes
@@ -39,6 +39,7 @@ SETTINGS_PATH = "/etc/slipway/settings.yaml"
 SETTINGS_VARIABLE = "SLIPWAY_SETTINGS"
 PORT_VARIABLE = "SLIPWAY_HEALTH_PORT"
 CONNECTIONS = 64
+"""Requests at the same time, beside the watches: each of those keeps a connection for itself."""
 READY_SECONDS = 120.0
 
 log = structlog.get_logger()
@@ -55,14 +56,18 @@ def load_settings(path: Path | None = None) -> Settings:
     return Settings.model_validate(yaml.safe_load(chosen.read_text(encoding="utf-8")))
 
 
-async def api_client() -> ApiClient:
-    """One client for all: from the pod's service account, else from the kubeconfig."""
+async def api_client(namespaces: Sequence[str] = ()) -> ApiClient:
+    """One client for all: from the pod's service account, else from the kubeconfig.
+
+    Args:
+        namespaces: What is watched, each by itself; empty: all, at once.
+    """
     configuration = Configuration()
     try:
         kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except kube_config.ConfigException:
         await kube_config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)  # type: ignore[no-untyped-call]
-    configuration.connection_pool_maxsize = CONNECTIONS
+    configuration.connection_pool_maxsize = CONNECTIONS + len(OWNED) * max(len(namespaces), 1)
     # Else each request looks for a proxy and a password in environment and files, in a thread of its own.
     configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
     configuration.client_session_kwargs = {"trust_env": False}
@@ -82,7 +87,7 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(await api_client())
+        client = await stack.enter_async_context(await api_client(settings.namespaces))
         cluster = KubernetesCluster(client)
         volumes = ImageVolumes(cluster, settings)
         figures = Figures(await stack.enter_async_context(aiohttp.ClientSession()))
@@ -123,13 +128,7 @@ async def run(settings: Settings, *, port: int | None = None) -> None:
                 deployments.ring(key)
 
         async def versions() -> Mapping[Key, str]:
-            spaces = settings.namespaces or ("",)
-            return {
-                Key(m["metadata"]["namespace"], m["metadata"]["name"]): str(m["metadata"]["resourceVersion"])
-                for space in spaces
-                async for found, _ in cluster.pages(Where(*MODEL_DEPLOYMENT, space), metadata_only=True)
-                for m in found
-            }
+            return await listed_versions(cluster, settings.namespaces)
 
         def page() -> tuple[int, str]:
             text = metrics.text(
