@@ -147,12 +147,12 @@ bench-grpc: $(SYNCED) ## Measure what carries gRPC: our HTTP/2 layer, the h2 lib
 	@PYTHONPATH=hack python3 -m tools ensure h2load >/dev/null
 	@$(RUN) python tests/bench/bench_grpc.py
 .PHONY: faults test-faults bench-operator
-faults: $(SYNCED) ## Disturb some of the operator's requests on a control plane of its own, in a few minutes.
+faults: $(SYNCED) ## Disturb each write of each flow once on a control plane of its own, in a few minutes.
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
 	@$(ON_CLUSTER) tests/faults
-test-faults: $(SYNCED) ## Disturb every write of every flow, every watch and list, and count the cases (long).
+test-faults: $(SYNCED) ## Every fault at every write of every flow, every watch and list, counted (long; FLOW=update: one flow).
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
-	@SLIPWAY_FAULTS=all $(ON_CLUSTER) tests/faults
+	@SLIPWAY_FAULTS=all $(ON_CLUSTER) tests/faults $(if $(FLOW),-k "$(FLOW)")
 bench-operator: $(SYNCED) ## Measure the operator with 250, 500 and 1,000 ModelDeployments on a control plane of its own.
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_operator.py

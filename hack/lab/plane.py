@@ -7,6 +7,7 @@ sees all that the operator asks.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ class Plane:
     kube: Kube
     settings: Path
     token: str
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    """For names that nobody on this control plane has had before."""
 
     @property
     def folder(self) -> Path:

@@ -98,6 +98,8 @@ class Player:
         self._namespace = namespace
         self.commits: dict[str, str] = {}
         """Commit by the ref that names it."""
+        self.played: dict[tuple[str, str], set[str]] = {}
+        """Jobs that were run, by step and key."""
 
     async def play(self) -> None:
         """Play for ever."""
@@ -135,6 +137,8 @@ class Player:
             return
 
     def _finished(self, pod: Manifest, step: str) -> Manifest:
+        marks = pod["metadata"]["labels"]
+        self.played.setdefault((step, marks[labels.KEY]), set()).add(marks["batch.kubernetes.io/job-name"])
         request = request_of(pod["spec"])
         ref = str(json.loads(request).get("source", {}).get("ref", ""))
         message = answer_to(step, request, self.commits.get(ref, digest(ref)[7:47]))

@@ -23,7 +23,10 @@ WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 PASSED_ON = ("Accept", "Authorization", "Content-Type")
 LARGEST = 8 << 20
 
-Deed = Literal["pass", "lose", "lose answer", "refuse", "refuse answer"]
+HANG_SECONDS = 40.0
+"""Longer than the operator waits for an answer."""
+
+Deed = Literal["pass", "lose", "lose answer", "refuse", "refuse answer", "hang", "hang answer"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Answer:
 
     deed: Deed = "pass"
     """``lose``: never sent, and the connection breaks; ``lose answer``: done, and the connection breaks;
-    ``refuse``: not sent; ``refuse answer``: done, and answered as if not."""
+    ``refuse``: not sent; ``refuse answer``: done, and answered as if not; ``hang``: not sent, and no answer comes;
+    ``hang answer``: done, and no answer comes."""
     status: int = 500
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -119,6 +123,9 @@ class Proxy:
             return _break(request)
         if answer.deed == "refuse":
             return _refused(answer)
+        if answer.deed == "hang":
+            await asyncio.sleep(HANG_SECONDS)
+            return _break(request)
         headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
         async with self.session.request(
             request.method, self.upstream + request.raw_path, headers=headers, data=asked.body or None
@@ -134,7 +141,9 @@ class Proxy:
         text = await got.read()
         if script.begun and asked.is_write:
             await script.done(asked)
-        if answer.deed == "lose answer" or script.is_down:
+        if answer.deed == "hang answer":
+            await asyncio.sleep(HANG_SECONDS)
+        if answer.deed in {"lose answer", "hang answer"} or script.is_down:
             return _break(request)
         if answer.deed == "refuse answer":
             return _refused(answer)

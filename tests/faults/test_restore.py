@@ -6,7 +6,11 @@ import asyncio
 
 from kubernetes.aio.client import ApiClient, Configuration
 
-from lab.flows import NAME, Case, Fault, Flow, opened, traced
+from lab.bench import Trial, opened
+from lab.cases import NAME, Case
+from lab.faults import Fault
+from lab.flows import Flow
+from lab.lives import traced
 from slipway_operator.cluster.client import KubernetesCluster
 from slipway_operator.plan.observed import Ref
 
@@ -37,8 +41,8 @@ async def _restore(case: Case) -> None:
 async def test_a_restored_log_is_adopted_and_builds_nothing(plane, count):
     with traced() as bugs:
         async with opened(plane) as bench:
-            seen, case = await bench.run(Flow("restore", _prepare, _restore), Fault)
-    count["log restored"] += 1
+            seen, case = await bench.run(Flow("restore", _prepare, _restore), Trial("log restored", Fault), None)
+    count("restore", ["log restored"])
 
     assert (seen["faults"], seen["orphans"]) == ([], [])
     assert [row[:2] for row in seen["entries"]] == [[1, "SpecChange"]]
