@@ -63,8 +63,8 @@ class Bench:
         self._person = person
         self._settings = Settings.model_validate(yaml.safe_load(plane.settings.read_text()))
 
-    async def undisturbed(self, flow: Flow, *, process: bool = False) -> tuple[Manifest, int]:
-        """Run a flow that nothing disturbs.
+    async def undisturbed(self, flow: Flow) -> tuple[Manifest, int]:
+        """Run a flow that nothing disturbs, once on a control plane.
 
         Returns:
             What it ends in, and the number of the operator's writes.
@@ -72,10 +72,13 @@ class Bench:
         Raises:
             AssertionError: something was wrong even so.
         """
-        reached, case = await self.run(flow, Trial("nothing", Fault, process=process), None)
-        if case.wrong:
-            raise AssertionError(f"{flow.name}, undisturbed: {case.wrong}")
-        return reached, case.counted
+        if flow.name not in self._plane.ends:
+            reached, case = await self.run(flow, Trial("nothing", Fault), None)
+            if case.wrong:
+                raise AssertionError(f"{flow.name}, undisturbed: {case.wrong}")
+            self._plane.ends[flow.name] = reached, case.counted
+        known: tuple[Manifest, int] = self._plane.ends[flow.name]
+        return known
 
     async def failures(
         self, flow: Flow, trials: Sequence[Trial], wanted: Manifest, *, at_once: int = AT_ONCE

@@ -43,6 +43,8 @@ class Plane:
     token: str
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     """For names that nobody on this control plane has had before."""
+    ends: dict[str, Any] = field(default_factory=dict)
+    """What a flow that nothing disturbs was seen to end in."""
 
     @property
     def folder(self) -> Path:
