@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import pytest
 from lab.install import NAMESPACE, Lab, install
 from lab.kube import KubectlError, Manifest, condition, post, wait_for
 from lab.load import Caller
-from lab.projects import FLOWER, model_deployment, spec, write_project
+from lab.projects import FLOWER, LOCK, TRAIN, model_deployment, source_archive, spec, write_project
+from lab.web import WebServer
 
 Settled = Callable[..., Manifest]
 QUESTION = {"rows": [FLOWER]}
@@ -156,15 +157,40 @@ def _has_ready(lab: Lab, name: str, namespace: str, replicas: int) -> bool:
     return bool(status.get("readyReplicas") == replicas and status.get("replicas") == replicas)
 
 
+@pytest.fixture(scope="module")
+def compiled(lab: Lab, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Apply a project that trains with a package of C, which exists only as source."""
+    with WebServer(lab.git.address) as web:
+        digest = web.add_file("slipway-fast", "slipway_fast-1.0.tar.gz", source_archive())
+        url = web.plain_url("slipway-fast/slipway_fast-1.0.tar.gz")
+        files = {
+            "requirements.txt": f"{LOCK.read_text()}slipway-fast @ {url} --hash={digest}\n",
+            "train.py": "import slipway_fast\n" + TRAIN.format(strength="slipway_fast.twice(0.25)"),
+        }
+        lab.git.publish("compiled", write_project(tmp_path_factory.mktemp("compiled"), files))
+        lab.kube.apply(model_deployment("compiled", namespace, spec(lab.git.url("compiled"))))
+        yield "compiled"
+
+
+def test_a_package_of_c_is_refused_where_there_is_no_compiler(namespace: str, compiled: str, settled: Settled) -> None:
+    """With the value of the chart that changes it."""
+    stalled = condition(settled(compiled, namespace, "Stalled"), "Stalled")
+
+    assert stalled["reason"] == "CompilerMissing"
+    assert "slipway-fast" in stalled["message"]
+    assert "compiler.enabled" in stalled["message"]
+
+
 def test_helm_upgrade_moves_no_model_pod_and_fails_no_request(
-    lab: Lab, namespace: str, iris: str, settled: Settled
+    lab: Lab, namespace: str, iris: str, compiled: str, settled: Settled
 ) -> None:
-    """The operator is replaced; the pods that answer are the same before and after."""
+    """The operator is replaced, what lacked a compiler is built, and the pods that answer stay what they are."""
     live = settled(iris, namespace)["status"]["live"]["content"]
     before = _serving_pods(lab, live, namespace)
 
     with Caller(f"{address(lab, iris, namespace)}/predict", QUESTION) as caller:
-        install(lab, "--set", "logLevel=WARNING")
+        install(lab, "--set", "compiler.enabled=true")
+        settled(compiled, namespace)
         install(lab)
 
     assert caller.failures == []
@@ -217,44 +243,28 @@ def test_what_somebody_changes_by_hand_is_put_right(lab: Lab, namespace: str, ir
     settled(iris, namespace)
 
 
-@pytest.mark.parametrize("step", ["Build", "Train", "Export", "Rollout"])
-def test_the_operator_killed_at_any_step_goes_on_where_it_was(
-    lab: Lab, namespace: str, settled: Settled, tmp_path: Path, step: str
+def test_the_operator_killed_at_every_step_goes_on_where_it_was(
+    lab: Lab, namespace: str, settled: Settled, tmp_path: Path
 ) -> None:
-    """Killed when a step begins: it ends live, with one Job of each step."""
-    name = f"killed-in-{step.lower()}"
-    lab.git.publish(name, write_project(tmp_path, strength=0.1 + len(step) / 10))
+    """Killed each time a step begins: it ends live, with one Job of each step."""
+    name = "killed"
+    lab.git.publish(name, write_project(tmp_path, strength=0.15))
     lab.kube.apply(model_deployment(name, namespace, spec(lab.git.url(name))))
-    wait_for(lambda: _is_at(lab, name, namespace, step), seconds=240, what=f"{step} to run", every=0.05)
+    for step in ("Build", "Train", "Export", "Rollout"):
+        wait_for(partial(_is_at, lab, name, namespace, step), seconds=240, what=f"{step} to run", every=0.05)
+        lab.kube.run(
+            "delete", "pod", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=slipway", "--grace-period=0", "--force"
+        )
 
-    lab.kube.run(
-        "delete", "pod", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=slipway", "--grace-period=0", "--force"
-    )
-
-    settled(name, namespace)
+    assert settled(name, namespace)["status"]["live"]["revision"] == 1
     steps = [job.removeprefix(f"{name}-").split("-", 1)[0] for job in jobs(lab, name, namespace)]
     assert sorted(steps) == ["build", "export", "train"]
-    lab.kube.delete("modeldeployment", name, namespace)
 
 
 def _is_at(lab: Lab, name: str, namespace: str, step: str) -> bool:
     resource = lab.kube.get("modeldeployment", name, namespace) or {}
     states = {each["name"]: each["state"] for each in resource.get("status", {}).get("steps", [])}
     return states.get(step) in {"Running", "Succeeded"}
-
-
-def test_a_resource_deleted_on_its_way_leaves_nothing(lab: Lab, namespace: str, tmp_path: Path) -> None:
-    """Jobs and pods go with it, and nothing holds a finalizer."""
-    lab.git.publish("gone", write_project(tmp_path, strength=0.7))
-    lab.kube.apply(model_deployment("gone", namespace, spec(lab.git.url("gone"))))
-    wait_for(lambda: jobs(lab, "gone", namespace), seconds=60, what="the first Job")
-
-    lab.kube.delete("modeldeployment", "gone", namespace)
-
-    owned = "jobs,pods,deployments,services,configmaps,controllerrevisions"
-    wait_for(
-        lambda: not lab.kube.list(owned, namespace, "slipway.dev/owner=gone"), seconds=90, what="its objects to go"
-    )
 
 
 def test_a_namespace_deleted_on_the_way_goes(lab: Lab, namespace: str, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -174,32 +173,5 @@ def test_a_source_that_is_down_is_waited_for(lab: Lab, namespace: str, settled: 
         server.stop()
 
 
-def test_an_edit_on_the_way_wins_over_what_was_on_its_way(
-    lab: Lab, namespace: str, settled: Settled, tmp_path: Path
-) -> None:
-    """Edited while it trains: the newer commit goes live, the older one never does, and nothing of it still runs."""
-    first = lab.git.publish("edited", write_project(tmp_path / "1", strength=0.11))
-    second = lab.git.publish("edited", write_project(tmp_path / "2", strength=0.22))
-    lab.kube.apply(model_deployment("edited", namespace, spec(lab.git.url("edited"), first)))
-    wait_for(lambda: _step(lab, "edited", namespace, "Train") == "Running", seconds=180, what="training", every=0.05)
-
-    lab.kube.apply(model_deployment("edited", namespace, spec(lab.git.url("edited"), second)))
-
-    live = settled("edited", namespace)["status"]["live"]
-    assert (live["commit"], live["revision"]) == (second, 1)
-    jobs = lab.kube.list("jobs", namespace, "slipway.dev/owner=edited")
-    assert [job["metadata"]["name"] for job in jobs if job["status"].get("active")] == []
-    # For its logs, the newest ended Job of each step stays beside the wanted one.
-    steps = Counter(job["metadata"]["labels"]["slipway.dev/step"] for job in jobs)
-    assert steps.keys() == {"build", "train", "export"}
-    assert max(steps.values()) <= 2
-
-
 def _ready(lab: Lab, name: str, namespace: str) -> Mapping[str, Any]:
     return condition(lab.kube.get("modeldeployment", name, namespace) or {}, "Ready")
-
-
-def _step(lab: Lab, name: str, namespace: str, step: str) -> str | None:
-    resource = lab.kube.get("modeldeployment", name, namespace) or {}
-    states = {each["name"]: each["state"] for each in resource.get("status", {}).get("steps", [])}
-    return states.get(step)
