@@ -114,7 +114,7 @@ images-refresh: $(SYNCED) ## As images, with the newest Debian packages (securit
 LAB := PYTHONPATH=hack $(RUN) python -m lab.demo
 
 .PHONY: demo demo-clean
-demo: $(SYNCED) ## Show it all: a cluster if there is none, the operator, two real projects, predictions, a scale-up.
+demo: $(SYNCED) ## Show it all: a cluster if there is none, the operator, two real projects, predictions, a scale-up, a rollback.
 	@$(LAB)
 demo-clean: $(SYNCED) ## Remove what the demo made; the cluster stays.
 	@$(LAB) clean

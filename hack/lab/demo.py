@@ -1,4 +1,4 @@
-"""`make demo`: two real projects from their commits to answered predictions, as a person would see it.
+"""`make demo`: two real projects from their commits to answered predictions, and one of them back again.
 
 Run as ``python -m lab.demo [clean]``. It works a second time: what is there
 already is found and shown, not made again.
@@ -7,12 +7,15 @@ already is found and shown, not made again.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 
@@ -34,6 +37,10 @@ class Project:
 
 
 FLIGHTS = Project(folder="flight-delay", name="flight-delay", namespace="airline", tag="v1.0.0")
+# Somebody means well: more of the late flights are found, and every chance that is told is far too high.
+REGRETTED = replace(FLIGHTS, tag="v1.1.0")
+REGRETTED_FILE = "src/flight_delay/model.py"
+REGRETTED_EDIT = ("learning_rate=0.15,", 'learning_rate=0.15, class_weight="balanced",')
 LEGACY = Project(folder="iris-legacy", name="iris-legacy", namespace="botany", tag="v0.3.0")
 
 
@@ -65,6 +72,10 @@ def main(arguments: list[str]) -> None:
     tell.step("Three replicas")
     scale(lab, FLIGHTS, 3)
 
+    tell.step("A release that will be regretted, and the way back")
+    release(lab)
+    roll_back(lab)
+
     tell.step("What is there now")
     tell.command("kubectl get modeldeployments -A")
     print(lab.kube.run("get", "modeldeployments", "-A"))
@@ -87,7 +98,7 @@ def follow(lab: Lab, projects: tuple[Project, ...]) -> None:
     waiting = set(projects)
     while waiting:
         for project in sorted(waiting, key=lambda each: each.name):
-            resource = lab.kube.get("modeldeployment", project.name, project.namespace) or {}
+            resource = _resource(lab, project)
             summary = resource.get("status", {}).get("summary", "waiting for the operator")
             if said.get(project.name) != summary:
                 said[project.name] = summary
@@ -121,11 +132,11 @@ def explain(lab: Lab, project: Project, resource: Manifest) -> None:
     )
 
 
-def predict(lab: Lab, project: Project) -> None:
-    """Ask the model about its own example rows, in a person's words."""
+def predict(lab: Lab, project: Project, first: int | None = None) -> None:
+    """Ask the model about its own example rows (or the first of them), in a person's words."""
     asked = json.loads((ROOT / "examples" / project.folder / "questions.json").read_text())
     with lab.kube.forward(project.name, project.namespace) as url:
-        for question in asked["rows"]:
+        for question in asked["rows"][:first]:
             body = json.dumps({"rows": [question["row"]]})
             tell.line(f"{question['says']} {asked['question']}")
             tell.command(f"curl -d '{body}' http://{project.name}.{project.namespace}/predict")
@@ -165,6 +176,46 @@ def scale(lab: Lab, project: Project, replicas: int) -> None:
     tell.line(f"{replicas} pods are ready; {len(answers)} predictions meanwhile, {answers.count(False)} failed")
 
 
+def release(lab: Lab) -> None:
+    """Publish the flights' next version and take it live, as any release."""
+    before, after = REGRETTED_EDIT
+    with TemporaryDirectory() as folder:
+        tree = shutil.copytree(ROOT / "examples" / FLIGHTS.folder, Path(folder) / FLIGHTS.folder)
+        code = (tree / REGRETTED_FILE).read_text()
+        if code.count(before) != 1:
+            tell.fail(f"{REGRETTED_FILE} has changed: choose another edit in {__file__}")
+        (tree / REGRETTED_FILE).write_text(code.replace(before, after))
+        commit = lab.git.publish(FLIGHTS.folder, tree, tag=REGRETTED.tag)
+    tell.line(f"{REGRETTED.tag} is commit {commit[:12]}: {REGRETTED_FILE} has {after.removeprefix(before).strip()}")
+    lab.kube.apply(manifest(lab, REGRETTED))
+    follow(lab, (REGRETTED,))
+    predict(lab, REGRETTED, first=1)
+
+
+def roll_back(lab: Lab) -> None:
+    """Go back by an annotation, and apply the regretted version again as a GitOps tool would."""
+    where = (FLIGHTS.name, "-n", FLIGHTS.namespace)
+    regretted = _status(lab, FLIGHTS)["live"]["content"]
+    # A request is acted upon once; the id makes that of a second demo another one.
+    wish = f"slipway.dev/rollback=previous@demo-{time.time():.0f} everybody is told to expect a delay"
+    tell.command(f"kubectl annotate modeldeployment {' '.join(where)} '{wish}'")
+    asked = time.monotonic()
+    lab.kube.run("annotate", "modeldeployment", *where, "--overwrite", wish)
+    wait_for(
+        lambda: _status(lab, FLIGHTS)["live"]["content"] != regretted,
+        seconds=60,
+        what="the version before to be live",
+        every=0.05,
+    )
+    tell.line(f"the version before is live again after {time.monotonic() - asked:.1f} s")
+    predict(lab, FLIGHTS, first=1)
+    tell.line("The next sync of a GitOps tool does not undo it:")
+    tell.command(f"kubectl apply -f examples/{FLIGHTS.folder}/modeldeployment.yaml   # still {REGRETTED.tag}")
+    lab.kube.apply(manifest(lab, REGRETTED))
+    wait_for(lambda: is_settled(_resource(lab, FLIGHTS), "Stalled"), seconds=60, what="it to be seen")
+    tell.line(_status(lab, FLIGHTS)["summary"])
+
+
 def farewell(lab: Lab, seconds: float) -> None:
     """Say what to type next."""
     where = f"-n {FLIGHTS.namespace}"
@@ -173,6 +224,7 @@ def farewell(lab: Lab, seconds: float) -> None:
         f"export KUBECONFIG={lab.kube.kubeconfig}",
         f"kubectl describe modeldeployment {FLIGHTS.name} {where}",
         f"kubectl get controllerrevisions {where}          # the log: what was live, and why",
+        f"kubectl annotate modeldeployment {FLIGHTS.name} {where} slipway.dev/resume=now   # {REGRETTED.tag} once more",
         "kubectl explain modeldeployment.spec --recursive",
         f"kubectl port-forward {where} service/{FLIGHTS.name} 8080:80",
         "make demo-clean cluster-down",
@@ -197,9 +249,16 @@ def clean() -> None:
     tell.line("the cluster itself stays: `make cluster-down` stops it")
 
 
+def _resource(lab: Lab, project: Project) -> Manifest:
+    return lab.kube.get("modeldeployment", project.name, project.namespace) or {}
+
+
+def _status(lab: Lab, project: Project) -> dict[str, Any]:
+    return dict(_resource(lab, project).get("status", {}))
+
+
 def _ready(lab: Lab, project: Project) -> int:
-    resource = lab.kube.get("modeldeployment", project.name, project.namespace) or {}
-    return int(resource.get("status", {}).get("readyReplicas", 0))
+    return int(_status(lab, project).get("readyReplicas", 0))
 
 
 def _ask_until(url: str, body: str, done: threading.Event, answers: list[bool]) -> None:

@@ -72,7 +72,8 @@ class GitServer:
     ) -> str:
         """Commit a folder as a repository's newest state and return the commit.
 
-        Files that Git would ignore in the project stay out.
+        Files that Git would ignore in the project stay out. A tag that names the
+        same files already stays where it is: a release is made once.
         """
         work = self.folder / "work" / name
         bare = self.folder / f"{name}.git"
@@ -95,6 +96,8 @@ class GitServer:
             ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", "*.pyc", ".pytest_cache"),
         )
         git("add", "-A", "--force", cwd=work)
+        if tag and _names(tag, git("write-tree", cwd=work), work):
+            return git("rev-parse", f"{tag}^{{commit}}", cwd=work)
         if git("status", "--porcelain", cwd=work) or not _has_commit(work):
             git("commit", "-q", "--allow-empty", "-m", message, cwd=work)
         git("push", "-q", "--force", "origin", f"HEAD:{branch}", cwd=work)
@@ -111,6 +114,12 @@ def git(*arguments: str, cwd: Path) -> str:
     if done.returncode != 0:
         raise RuntimeError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout.strip()
+
+
+def _names(tag: str, tree: str, work: Path) -> bool:
+    """Say whether a tag is there and its commit holds exactly this tree."""
+    asked = ["git", "rev-parse", "-q", "--verify", f"refs/tags/{tag}^{{tree}}"]
+    return subprocess.run(asked, cwd=work, capture_output=True, text=True, check=False).stdout.strip() == tree
 
 
 def _has_commit(work: Path) -> bool:
