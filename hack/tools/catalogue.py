@@ -78,8 +78,8 @@ GO_TOOLS = {
         GoTool(
             name="coredns",
             version="1.14.0",
-            programs={"coredns": "github.com/coredns/coredns"},
-            cold="about 2 minutes",
+            programs={"coredns": "."},
+            cold="about a minute",
         ),
         GoTool(
             name="metrics-server",

@@ -12,7 +12,7 @@ from tools import cache, debian, gobuild, say, uv
 from tools.catalogue import GO_TOOLS, GoTool, provider
 from tools.refusal import Refused
 
-OWN = {"kubernetes": "k8s.io/kubernetes"}
+OWN = {"kubernetes": "k8s.io/kubernetes", "coredns": "github.com/coredns/coredns"}
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def cached(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("tool", GO_TOOLS.values(), ids=lambda tool: tool.name)
 def test_each_tools_dependencies_are_locked_at_the_version_that_it_says(tool):
-    required = dict(re.findall(r"^(?:require )?\s*(\S+) (v\S+)", (tool.module / "go.mod").read_text(), re.MULTILINE))
+    required = locked(tool.name)
     package = OWN.get(tool.name, next(iter(tool.programs.values())))
     modules = [module for module in required if package == module or package.startswith(f"{module}/")]
 
@@ -31,6 +31,22 @@ def test_each_tools_dependencies_are_locked_at_the_version_that_it_says(tool):
         assert tool.version.startswith("0."), "only our own programs have no module of others"
     else:
         assert required[max(modules, key=len)] == f"v{tool.version}"
+
+
+def locked(name: str) -> dict[str, str]:
+    text = (GO_TOOLS[name].module / "go.mod").read_text()
+    required = dict(re.findall(r"^(?:require )?\s*(\S+) (v\S+)", text, re.MULTILINE))
+    return required | dict(re.findall(r"(\S+) => \S+ (v\S+)", text))
+
+
+@pytest.mark.parametrize("name", ["coredns", "provisioner"])
+def test_what_is_shared_with_kubernetes_is_compiled_once(name):
+    own, kubernetes = locked(name), locked("kubernetes")
+
+    shared = own.keys() & kubernetes.keys()
+
+    assert "k8s.io/client-go" in shared
+    assert {each: own[each] for each in shared} == {each: kubernetes[each] for each in shared}
 
 
 @pytest.mark.parametrize(
