@@ -40,6 +40,11 @@ class GitServer:
     def start(self) -> None:
         """Serve the folder; a daemon that runs already is left alone."""
         if self.is_running():
+            if self._pid() is None:
+                raise RuntimeError(
+                    f"Port {self.port} of {self.address} is taken by a server of other repositories. "
+                    f"End it (`ss -ltnp sport = :{self.port}` names it) and try again."
+                )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         pid_file = self.folder / "daemon.pid"
@@ -58,14 +63,20 @@ class GitServer:
 
     def stop(self) -> None:
         """End the daemon that `start` began, and nothing else."""
+        pid = self._pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+        (self.folder / "daemon.pid").unlink(missing_ok=True)
+
+    def _pid(self) -> int | None:
+        """Return the process that serves this folder, if there is one."""
         pid_file = self.folder / "daemon.pid"
         if not pid_file.exists():
-            return
+            return None
         pid = int(pid_file.read_text())
         command_line = Path(f"/proc/{pid}/cmdline")
-        if command_line.exists() and str(self.folder).encode() in command_line.read_bytes():
-            os.kill(pid, signal.SIGTERM)
-        pid_file.unlink()
+        serves = command_line.exists() and str(self.folder).encode() in command_line.read_bytes()
+        return pid if serves else None
 
     def publish(
         self, name: str, tree: Path, *, branch: str = "main", tag: str | None = None, message: str = "Release"
