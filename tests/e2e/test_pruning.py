@@ -1,0 +1,62 @@
+"""What the log no longer holds goes from the registry too, by a Job on the real cluster; what answers stays."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lab.install import Lab
+from lab.kube import Manifest, wait_for
+from lab.projects import model_deployment, trained_spec, write_trained_project
+
+NAME = "pruned"
+LIMIT = 1
+PARTS = ("package", "image", "artifact", "modelImage")
+
+
+def log(lab: Lab, namespace: str) -> list[dict[str, Any]]:
+    """The log's entries, oldest first."""
+    found = lab.kube.list("controllerrevisions", namespace, f"slipway.dev/log=true,slipway.dev/owner={NAME}")
+    return sorted((each["data"] for each in found), key=lambda data: data["number"])
+
+
+def is_there(lab: Lab, entry: dict[str, Any], digest: str) -> bool:
+    """Ask the registry for a manifest of the entry's repository."""
+    reference = f"{entry['repository']}@{entry['digests'][digest]}"
+    asked = subprocess.run(
+        [str(lab.crane), "manifest", "--insecure", reference], capture_output=True, text=True, check=False
+    )
+    assert asked.returncode == 0 or "MANIFEST_UNKNOWN" in asked.stderr, asked.stderr
+    return asked.returncode == 0
+
+
+def test_what_goes_beyond_the_limit_goes_from_the_registry_too(
+    lab: Lab, namespace: str, settled: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    """Four commits and a limit of one: the first ones go with their images, the newest two are whole."""
+    kept: dict[int, dict[str, Any]] = {}
+    for number in range(1, 5):
+        tree = write_trained_project(tmp_path / str(number), {"README.md": f"version {number}\n"})
+        commit = lab.git.publish(NAME, tree)
+        source = {"git": {"url": lab.git.url(NAME), "ref": commit}}
+        lab.kube.apply(model_deployment(NAME, namespace, {**trained_spec(source), "revisionHistoryLimit": LIMIT}))
+        assert settled(NAME, namespace)["status"]["live"]["commit"] == commit
+        kept |= {entry["number"]: entry for entry in log(lab, namespace)}
+    assert sorted(kept) == [1, 2, 3, 4]
+
+    wait_for(lambda: len(log(lab, namespace)) == LIMIT + 1, seconds=120, what="the log to have its length")
+
+    numbers = [entry["number"] for entry in log(lab, namespace)]
+    assert numbers == [3, 4]
+    removers = lab.kube.list("jobs", namespace, f"slipway.dev/owner={NAME},slipway.dev/step=remove")
+    assert removers, "the newest Job that removed stays for its logs"
+    assert all(job["status"].get("succeeded") == 1 for job in removers)
+    needed = {digest for number in numbers for digest in kept[number]["digests"].values()}
+    for number, entry in kept.items():
+        for name in PARTS:
+            # One model that never changed is one artifact: it stays as long as anybody names it.
+            assert is_there(lab, entry, name) == (entry["digests"][name] in needed), f"{name} of revision {number}"
+    gone = {name for name in PARTS if kept[1]["digests"][name] not in needed}
+    assert gone >= {"package", "image"}, "each commit has those of its own"
