@@ -164,9 +164,10 @@ bench-image: $(SYNCED) ## Measure an environment image from nothing to pushed, b
 bench-cli: $(SYNCED) ## Measure how long the command line takes to start.
 	@$(RUN) python tests/bench/bench_cli.py
 .PHONY: bench-runtime
-bench-runtime: $(SYNCED) ## Measure the runtime beside MLServer, KServe, BentoML, LitServe and FastAPI (12 minutes; QUICK=1: two).
-	@PYTHONPATH=hack python3 -m tools ensure wrk >/dev/null
-	@PYTHONPATH=. UV=$(UV) $(RUN) python -m tests.bench.bench_runtime $(if $(QUICK),--quick)
+bench-runtime: $(SYNCED) ## Measure the runtime beside its peers (20 minutes; QUICK=1: whether it works; FULL=1: all of it; PARTS=, INTO=).
+	@PYTHONPATH=hack python3 -m tools ensure wrk h2load >/dev/null
+	@PYTHONPATH=. UV=$(UV) $(RUN) python -m tests.bench.bench_runtime $(if $(QUICK),--quick) $(if $(FULL),--full) \
+		$(if $(PARTS),--parts $(PARTS)) $(if $(INTO),--into $(INTO))
 .PHONY: bench-rollback
 bench-rollback: $(SYNCED) ## Roll back and out 50 times under load; count what fails, and time the way to the first answer.
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_rollback.py

@@ -1,17 +1,21 @@
-"""Load for `bench_runtime.py`: closed loop by wrk, open loop at a fixed rate by a few lines of asyncio."""
+"""Load for `bench_runtime.py`: closed loops by wrk and h2load, an open loop at a fixed rate by a few lines of our own.
+
+All of it runs on the client's core.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import json
+import re
+import select
+import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
-from typing import Any
 
-import orjson
-import uvloop
-
+ON_ITS_CORE = ("taskset", "-c", "1")
 LUA = """
 local file = io.open("{body}", "rb")
 wrk.method = "POST"
@@ -44,7 +48,7 @@ def closed(
     more = f'wrk.headers["Inference-Header-Content-Length"] = "{json_length}"' if json_length else ""
     kind = "application/octet-stream" if json_length else "application/json"
     (folder / "post.lua").write_text(LUA.format(body=folder / "body", kind=kind, more=more))
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    command = [*ON_ITS_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command += ["-s", str(folder / "post.lua"), url]
     text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
     (line,) = [line for line in text.splitlines() if line.startswith("RESULT")]
@@ -54,85 +58,121 @@ def closed(
     return {"per_second": requests / micros * 1e6, "p50": p50 / 1e3, "p99": p99 / 1e3, "p999": p999 / 1e3}
 
 
+def calls(
+    port: int, body: bytes, connections: int, streams: int, seconds: int, folder: Path, method: str
+) -> dict[str, float]:
+    """Call by gRPC as fast as answers come.
+
+    h2load looks at HTTP's status alone; gRPC's own is in the trailer, so the caller asks once before and compares.
+
+    Args:
+        port: Of loopback.
+        body: A message with its length before it.
+        connections: How many.
+        streams: Calls at once on each of them.
+        seconds: For how long.
+        folder: For the body and h2load's log.
+        method: Path of the method.
+    """
+    content, log = folder / "call", folder / "calls.log"
+    content.write_bytes(body)
+    log.unlink(missing_ok=True)
+    command = [
+        *ON_ITS_CORE,
+        "h2load",
+        "-t1",
+        f"-c{connections}",
+        f"-m{streams}",
+        "-D",
+        str(seconds),
+        "-d",
+        str(content),
+    ]
+    command += [f"--log-file={log}", "-H", "content-type: application/grpc", "-H", "te: trailers"]
+    address = f"http://127.0.0.1:{port}{method}"
+    text = subprocess.run([*command, address], check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
+    told = re.search(r"requests: .* (\d+) done, (\d+) succeeded", text)
+    if told is None or told[1] != told[2] or told[1] == "0":
+        raise RuntimeError(f"h2load: {text[-300:]}")
+    # Of each call: when it began, its status, how long it took; microseconds.
+    took = sorted(int(line.split()[2]) / 1e3 for line in log.read_text().splitlines())
+    return {"per_second": int(told[1]) / seconds, **percentiles(took)}
+
+
+def percentiles(took: list[float]) -> dict[str, float]:
+    """Give the percentiles of a sorted list."""
+    places = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
+    return {name: took[min(int(len(took) * share), len(took) - 1)] for name, share in places.items()}
+
+
 def open_loop(url: str, body: bytes, rate: int, seconds: float, folder: Path) -> dict[str, float]:
-    """Ask at a fixed rate from the other core; latencies count from when a request was due, answered late or not."""
+    """Ask at a fixed rate; latencies count from when a request was due, answered late or not."""
     (folder / "body").write_bytes(body)
-    command = ["taskset", "-c", "1", sys.executable, "-m", "tests.bench.runtime_load", url, str(folder / "body")]
+    command = [*ON_ITS_CORE, sys.executable, "-m", "tests.bench.runtime_load", url, str(folder / "body")]
     ended = subprocess.run([*command, str(rate), str(seconds)], check=True, capture_output=True, timeout=seconds + 60)
-    result: dict[str, float] = orjson.loads(ended.stdout)
+    result: dict[str, float] = json.loads(ended.stdout)
+    if result["bad"]:
+        raise RuntimeError(f"{result['bad']} requests failed")
     return result
 
 
-class _Client(asyncio.Protocol):
+class _Client:
     """One connection, with one request at a time."""
 
-    def __init__(self, free: asyncio.Queue[_Client]) -> None:
-        self._free = free
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.due = 0.0
-        self.latencies: list[float] = []
-        self.bad = 0
+        self.good = True
         self._bytes = b""
 
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self._free.put_nowait(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._bytes += data
+    def read(self) -> bool:
+        """Read what is there; gives whether the answer is complete."""
+        self._bytes += self.socket.recv(1 << 16)
         head, found, body = self._bytes.partition(b"\r\n\r\n")
-        if not found:
-            return
-        size = next(
-            (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), None
-        )
-        if (len(body) < size) if size is not None else not body.endswith(b"0\r\n\r\n"):
-            return
-        self.latencies.append(time.perf_counter() - self.due)
-        self.bad += not head.startswith(b"HTTP/1.1 200")
+        lines = head.lower().split(b"\r\n")
+        size = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), None)
+        if not found or ((len(body) < size) if size is not None else not body.endswith(b"0\r\n\r\n")):
+            return False
+        self.good = head.startswith(b"HTTP/1.1 200")
         self._bytes = b""
-        self._free.put_nowait(self)
+        return True
 
 
-async def _drive(url: str, body: bytes, rate: int, seconds: float) -> dict[str, float]:
-    host, _, rest = url.removeprefix("http://").partition(":")
-    port, _, path = rest.partition("/")
-    request = (
-        f"POST /{path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
-    free: asyncio.Queue[_Client] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    clients: list[_Client] = []
-    for _ in range(64):
-        _, client = await loop.create_connection(lambda: _Client(free), host, int(port))
-        clients.append(client)
+def _drive(url: str, body: bytes, rate: int, seconds: float) -> dict[str, float]:
+    """Ask, and look for answers without ever sleeping: a client that must be woken would measure its own waking."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    name, _, port = host.partition(":")
+    lines = (
+        f"POST /{path} HTTP/1.1",
+        f"Host: {host}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
+    request = "".join(f"{line}\r\n" for line in (*lines, "")).encode() + body
+    clients = [_Client((name, int(port))) for _ in range(64)]
+    by_number = {client.socket.fileno(): client for client in clients}
+    poll = select.epoll()
+    for number in by_number:
+        poll.register(number, select.EPOLLIN)
+    free, took, bad, sent, count = deque(clients), [], 0, 0, int(rate * seconds)
     begin = time.perf_counter() + 0.1
-    for number in range(int(rate * seconds)):
-        due = begin + number / rate
-        if (wait := due - time.perf_counter()) > 0:
-            await asyncio.sleep(wait)
-        client = await asyncio.wait_for(free.get(), 20)
-        client.due = due
-        client.transport.write(request)
-    for _ in range(1000):
-        if free.qsize() == len(clients):
-            break
-        await asyncio.sleep(0.01)
-    took = time.perf_counter() - begin
-    all_of_them = sorted(value for client in clients for value in client.latencies)
-
-    def at(share: float) -> float:
-        return all_of_them[min(int(len(all_of_them) * share), len(all_of_them) - 1)] * 1e3
-
-    return {
-        "per_second": len(all_of_them) / took,
-        "p50": at(0.5),
-        "p99": at(0.99),
-        "p999": at(0.999),
-        "bad": sum(client.bad for client in clients),
-    }
+    while len(took) < count and time.perf_counter() < begin + seconds + 20:
+        if sent < count and free and (due := begin + sent / rate) <= time.perf_counter():
+            client = free.popleft()
+            client.due = due
+            client.socket.sendall(request)
+            sent += 1
+        for number, _ in poll.poll(0):
+            client = by_number[number]
+            if client.read():
+                took.append((time.perf_counter() - client.due) * 1e3)
+                bad += not client.good
+                free.append(client)
+    if len(took) < count:
+        bad += count - len(took)
+    return {"per_second": len(took) / (time.perf_counter() - begin), **percentiles(sorted(took)), "bad": bad}
 
 
 if __name__ == "__main__":
-    result = uvloop.run(_drive(sys.argv[1], Path(sys.argv[2]).read_bytes(), int(sys.argv[3]), float(sys.argv[4])))
-    sys.stdout.buffer.write(orjson.dumps(result))
+    print(json.dumps(_drive(sys.argv[1], Path(sys.argv[2]).read_bytes(), int(sys.argv[3]), float(sys.argv[4]))))

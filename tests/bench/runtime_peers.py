@@ -18,8 +18,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
+from packaging.requirements import Requirement
 from tests.bench.runtime_models import BenchModel
 
 PEERS = Path(__file__).parent / "peers"
@@ -27,8 +30,16 @@ CACHE = Path(os.environ.get("SLIPWAY_CACHE", str(Path.home() / ".cache" / "slipw
 SERVER_CORE, CLIENT_CORE = "0", "1"
 START_SECONDS = 90.0
 
-Command = Callable[[str, BenchModel, int, Path], list[str]]
-"""Python, model, port and a folder for settings to a command."""
+
+class Ports(NamedTuple):
+    """Where a server is asked."""
+
+    http: int
+    grpc: int
+
+
+Command = Callable[[str, BenchModel, Ports, Path], list[str]]
+"""Python, model, ports and a folder for settings to a command."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +56,25 @@ class Peer:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def _slipway(python: str, model: BenchModel, port: int, _: Path) -> list[str]:
-    command = [python, "-m", "slipway_runtime", "--model-dir", str(model.folder), "--name", "bench", "--version", "v1"]
-    return [*command, "--model-digest", model.digest, "--host", "127.0.0.1", "--port", str(port)]
+def slipway(*more: str) -> Command:
+    """Give the command of the runtime, with further arguments."""
+
+    def command(python: str, model: BenchModel, ports: Ports, _: Path) -> list[str]:
+        start = [python, "-m", "slipway_runtime", "--model-dir", str(model.folder), "--name", "bench"]
+        start += ["--version", "v1", "--model-digest", model.digest, "--host", "127.0.0.1"]
+        return [*start, "--port", str(ports.http), "--grpc-port", str(ports.grpc), *more]
+
+    return command
 
 
 def _script(name: str) -> Command:
-    return lambda python, _model, port, _folder: [python, str(PEERS / name), str(port)]
+    return lambda python, _model, ports, _folder: [python, str(PEERS / name), *map(str, ports)]
 
 
 def _mlserver(implementation: str, **settings: object) -> Command:
-    def command(python: str, model: BenchModel, port: int, folder: Path) -> list[str]:
-        ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "host": "127.0.0.1"}
-        (folder / "settings.json").write_text(json.dumps({**ports, **settings}))
+    def command(python: str, model: BenchModel, ports: Ports, folder: Path) -> list[str]:
+        numbers = {"http_port": ports.http, "grpc_port": ports.grpc, "metrics_port": free_port(), "host": "127.0.0.1"}
+        (folder / "settings.json").write_text(json.dumps({**numbers, **settings}))
         parameters = {"uri": str(model.folder / "model.joblib"), "version": "v1"}
         described = {"name": "bench", "implementation": implementation, "parameters": parameters}
         (folder / "model-settings.json").write_text(json.dumps(described))
@@ -66,25 +83,15 @@ def _mlserver(implementation: str, **settings: object) -> Command:
     return command
 
 
-def _bentoml(python: str, _model: BenchModel, port: int, _folder: Path) -> list[str]:
-    program = str(Path(python).parent / "bentoml")
-    return [
-        program,
-        "serve",
-        "serve_bentoml:Bench",
-        "--working-dir",
-        str(PEERS),
-        "--port",
-        str(port),
-        "--host",
-        "127.0.0.1",
-    ]
+def _bentoml(python: str, _model: BenchModel, ports: Ports, _folder: Path) -> list[str]:
+    command = [str(Path(python).parent / "bentoml"), "serve", "serve_bentoml:Bench", "--working-dir", str(PEERS)]
+    return [*command, "--port", str(ports.http), "--host", "127.0.0.1"]
 
 
 SKLEARN = "mlserver_sklearn.SKLearnModel"
 ONNX = {"PYTHONPATH": str(PEERS)}
 PEER_LIST = (
-    Peer("Slipway", "", _slipway),
+    Peer("Slipway", "", slipway()),
     Peer("MLServer, as installed", "mlserver", _mlserver(SKLEARN)),
     Peer("MLServer, no workers", "mlserver", _mlserver(SKLEARN, parallel_workers=0, debug=False)),
     Peer(
@@ -139,7 +146,7 @@ class Running:
 
     peer: Peer
     pid: int
-    port: int
+    ports: Ports
     started: float
     """Seconds from the start of its process to the first right answer."""
 
@@ -154,6 +161,16 @@ class Running:
                 for task in Path(f"/proc/{pid}/task").iterdir():
                     waiting += map(int, (task / "children").read_text().split())
         return found
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Give the processor time that its processes have used."""
+        total = 0
+        for pid in self.pids:
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += int(fields[11]) + int(fields[12])
+        return total / os.sysconf("SC_CLK_TCK")
 
     @property
     def megabytes(self) -> float:
@@ -177,24 +194,24 @@ def serving(peer: Peer, model: BenchModel, body: bytes) -> Iterator[Running]:
     python = environment_of(peer.requirements)
     with tempfile.TemporaryDirectory(prefix="bench-runtime-") as name:
         folder = Path(name)
-        port = free_port()
+        ports = Ports(free_port(), free_port())
         own = {"BENCH_MODEL": str(model.folder / "model.joblib"), "BENCH_ONNX": str(model.folder / "model.onnx")}
         environment = {**os.environ, **own, "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "1", **peer.environment}
         environment["PATH"] = f"{python.parent}:{environment['PATH']}"
         if not model.is_matrix and peer.plain:
             environment["PYTHONPATH"] = str(PEERS.parents[2] / "examples" / "flight-delay" / "src")
-        command = ["taskset", "-c", SERVER_CORE, *peer.command(str(python), model, port, folder)]
+        command = ["taskset", "-c", SERVER_CORE, *peer.command(str(python), model, ports, folder)]
         with (folder / "log").open("wb") as log:
             began = time.perf_counter()
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True
             )
             try:
-                while not _answers(port, peer.path, body):
+                while not _answers(ports.http, peer.path, body):
                     if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
                         raise RuntimeError(f"{peer.name} does not answer: {_tail(folder / 'log')}")
                     time.sleep(0.005)
-                yield Running(peer, process.pid, port, time.perf_counter() - began)
+                yield Running(peer, process.pid, ports, time.perf_counter() - began)
             finally:
                 # Its whole session: some of them fork workers.
                 with contextlib.suppress(ProcessLookupError):
@@ -219,9 +236,29 @@ def _tail(log: Path) -> str:
     return " / ".join(lines[-3:])[-400:]
 
 
-def installed_megabytes(python: Path) -> float:
-    """Give the size of an environment's packages, byte code left out."""
-    site = python.parent.parent / "lib" / "python3.11" / "site-packages"
+def installed_megabytes(requirements: str) -> float:
+    """Give the size of a peer's packages, byte code left out."""
+    if not requirements:
+        return _of_slipway()
+    site = environment_of(requirements).parent.parent / "lib" / "python3.11" / "site-packages"
     return sum(
         file.stat().st_size for file in site.rglob("*") if file.is_file() and "__pycache__" not in file.parts
     ) / (1 << 20)
+
+
+def _of_slipway() -> float:
+    """Give the size of the runtime and of what it needs; its environment here is the workspace's, which has more."""
+    found: dict[str, int] = {}
+    waiting = ["slipway-runtime"]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            package = metadata.distribution(name)
+            files = [Path(str(file.locate())) for file in package.files or () if "__pycache__" not in file.parts]
+            found[name] = sum(file.stat().st_size for file in files if file.is_file())
+            # Extras are not installed, nor is what other platforms need.
+            needed = [Requirement(text) for text in package.requires or ()]
+            waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    source = PEERS.parents[2] / "model-runtime" / "src"
+    own = sum(file.stat().st_size for file in source.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return (sum(found.values()) + own) / (1 << 20)

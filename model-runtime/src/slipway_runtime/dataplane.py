@@ -95,10 +95,9 @@ class PackedWork(Work):
 
     __slots__ = ()
 
-    def __init__(self, packed: Packed, matrix: TensorSpec, sink: Sink, caller: Any, deadline: float) -> None:
-        self.packed = packed.raw
-        self.rows = packed.rows
-        self.key = matrix.shape[1:]
+    def __init__(self, packed: Packed, row: tuple[int, ...], sink: Sink, caller: Any, deadline: float) -> None:
+        self.packed, self.rows, _ = packed
+        self.key = row
         self.done = None
         self.sink = sink
         self.caller = caller

@@ -20,6 +20,7 @@ def sequence(clock: Callable[[], int] = time.time_ns) -> Callable[[], str]:
 
     https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-7
     """
+    hexadecimal = [f"{number:02x}" for number in range(256)]  # to format a number takes longer
     random = f"{0x8000_0000_0000_0000 | int.from_bytes(os.urandom(8), 'big') >> 2:016x}"
     tail = f"-{random[:4]}-{random[4:]}"
     counter = 0
@@ -36,6 +37,6 @@ def sequence(clock: Callable[[], int] = time.time_ns) -> Callable[[], str]:
             last, counter = max(now, last + 1), 0
             stamp = f"{last:012x}"
             head = f"{stamp[:8]}-{stamp[8:]}-7"
-        return f"{head}{counter:03x}{tail}"
+        return f"{head}{counter >> 8:x}{hexadecimal[counter & 0xFF]}{tail}"
 
     return new

@@ -136,6 +136,12 @@ class Metrics:
         if len(kept) >= _KEPT:
             self._count_answered()
 
+    def answered_together(self, endpoint: str, code: int, seconds: Sequence[float]) -> None:
+        """Count requests that were answered at once."""
+        self._answered.setdefault((endpoint, code), []).extend(seconds)
+        if len(self._answered[endpoint, code]) >= _KEPT:
+            self._count_answered()
+
     def _count_answered(self) -> None:
         for (endpoint, code), kept in self._answered.items():
             self._requests[endpoint, code] = self._requests.get((endpoint, code), 0) + len(kept)

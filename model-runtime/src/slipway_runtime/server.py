@@ -80,6 +80,7 @@ class Server:
         identity = (f"slipway-content: {model.version}\r\nslipway-model-digest: {model.digest}\r\n").encode()
         self._head = HeadWriter(identity)
         self._shared = Shared(self._router.handle, self._head, metrics, sequence())
+        self._shared.shortcut = self._router.shortcut
         self._shared.limits = options.limits
         self._observers = observers(options.observing, model.signature, metrics)
         self._shared.watch = Watch(metrics, self._observers.listeners)

@@ -41,24 +41,20 @@ def main():
     panels = [
         (name, "requests a second", {who: one["per_second"] for who, one in by.items()})
         for name, by in cases.items()
-        if not name.startswith("open")
+        if "open loop" not in name
     ]
     panels += [
         (name, "p99, ms", {who: one["p99"] for who, one in by.items()})
         for name, by in cases.items()
-        if name.startswith("open")
+        if "open loop" in name
     ]
     facts = found["facts"]
-    panels.append(
-        ("start to first right answer", "s", {who: statistics.median(one["seconds"]) for who, one in facts.items()})
-    )
-    panels.append(
-        (
-            "memory",
-            "MB, PSS",
-            {who: one["megabytes_logistic"] for who, one in facts.items() if "megabytes_logistic" in one},
-        )
-    )
+    for title, unit, key in (
+        ("start to first right answer", "s", "seconds"),
+        ("memory of a server alone", "MB, PSS", "megabytes"),
+    ):
+        if facts:  # a run of some parts may have none
+            panels.append((title, unit, {who: statistics.median(one[key]) for who, one in facts.items()}))
     rows = -(-len(panels) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(12, 2.6 * rows))
     for place, panel in zip(axes.flat, panels, strict=False):

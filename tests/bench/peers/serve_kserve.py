@@ -31,4 +31,6 @@ class Bench(Model):
 if __name__ == "__main__":
     model = Bench("bench")
     model.load()
-    ModelServer(http_port=int(sys.argv[1]), workers=1, enable_grpc=False, access_log_format=None).start([model])
+    ModelServer(http_port=int(sys.argv[1]), grpc_port=int(sys.argv[2]), workers=1, access_log_format=None).start(
+        [model]
+    )

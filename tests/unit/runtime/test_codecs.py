@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -257,6 +258,50 @@ def test_what_the_packer_reads_is_what_the_general_way_reads(name, shape, data, 
         feeds, rows = Aligner(signature, max_rows=2).align(request.inputs)
         assert (packed.raw, packed.rows, packed.id) == (feeds["x"].tobytes(), rows, request.id)
         assert (request.outputs, request.binary) == (None, False)
+
+
+MATRIX = TensorSpec("x", DATATYPES["FP32"], (-1, 2), "x")
+NUMBER = (
+    st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.sampled_from([True, None, "1", [1.0], 1e39])
+)
+
+
+@given(
+    st.lists(NUMBER, max_size=8),
+    st.lists(st.integers(-1, 4), min_size=1, max_size=3),
+    st.sampled_from([{}, {}, {"id": "é["}, {"id": 1}, {"outputs": []}, {"id": "a", "parameters": {}}]),
+    st.sampled_from(["", " ", "\ufeff", "{", "]"]),
+    st.sampled_from(
+        [
+            ("", ""),
+            ('"x"', '"[x"'),
+            ('"FP32"', '"FP64"'),
+            ('"inputs"', '"inputs":[],"inputs"'),
+            ('"name"', '"name":"y","name"'),
+        ]
+    ),
+)
+@settings(max_examples=800, deadline=None)
+def test_a_large_body_is_packed_as_the_long_way_reads_it_or_left_to_it(data, shape, extra, around, change):
+    document = {"inputs": [{"name": "x", "datatype": "FP32", "shape": shape, "data": data}], **extra}
+    body = around.encode() + json.dumps(document, ensure_ascii=False).replace(*change).encode() + around.encode()
+    packer = Packer(Signature((MATRIX,), (MATRIX,), ("a", "b"), (), ""), max_rows=3)
+
+    packed = packer.pack_large(body)
+
+    if packed is not None:
+        request = decode_infer(body)
+        feeds, rows = Aligner(Signature((MATRIX,), (MATRIX,), ("a", "b"), (), ""), max_rows=3).align(request.inputs)
+        assert (packed.raw, packed.rows, packed.id) == (feeds["x"].tobytes(), rows, request.id)
+        assert (request.outputs, request.binary) == (None, False)
+
+
+def test_large_bodies_of_the_usual_form_are_not_left_to_the_long_way():
+    packer = Packer(Signature((MATRIX,), (MATRIX,), ("a", "b"), (), ""), max_rows=100_000)
+    for rows in (1, 300, 40_000, 2):  # the third is larger than what simdjson's buffers are kept for
+        for extra in ({}, {"id": "i"}):
+            packed = packer.pack_large(json.dumps({"inputs": [tensor_of(rows)], **extra}).encode())
+            assert packed == (np.arange(rows * 2, dtype="<f4").tobytes(), rows, extra.get("id"))
 
 
 def test_the_packer_reads_the_usual_form_and_leaves_the_rest():

@@ -236,7 +236,7 @@ def test_batched_answers_are_those_of_each_request_alone(toy):
             future = loop.create_future()
             if as_bytes:
                 packed_rows = Packed(array.tobytes(), rows, None)
-                plane.enqueue(PackedWork(packed_rows, matrix, Sums(), future.set_result, math.inf))
+                plane.enqueue(PackedWork(packed_rows, matrix.shape[1:], Sums(), future.set_result, math.inf))
             else:
                 plane.submit({matrix.tensor: array}, rows, future.set_result)
             sent.append(array)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import struct
+from dataclasses import dataclass
 
 import hpack
 import numpy as np
@@ -12,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from slipway_runtime.dataplane import PackedWork
 from slipway_runtime.errors import SlipwayRuntimeError
 from slipway_runtime.grpc.codec import _FIELDS, GrpcAnswerWriter, read_infer
 from slipway_runtime.grpc.frames import BrokenStream
 from slipway_runtime.grpc.headers import Block, HeaderReader, HeaderWriter
 from slipway_runtime.grpc.messages import message_class
+from slipway_runtime.grpc.usual import UsualCalls
+from slipway_runtime.protocol.alignment import Aligner
 from slipway_runtime.protocol.datatypes import DATATYPES
 from slipway_runtime.protocol.signature import Signature, TensorSpec
 
@@ -157,3 +162,97 @@ def test_blocks_are_written_so_that_others_read_them(order, sizes):
         if index < len(sizes):
             writing.limit(sizes[index])
         assert list(decoder.decode(writing.block(known[choice]), raw=True)) == list(known[choice].pairs)
+
+
+@settings(deadline=None)
+@given(data=st.data(), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5))
+def test_a_batch_of_answers_reads_as_each_by_itself(data, sizes):
+    specs, arrays = [], []
+    for place in range(data.draw(st.integers(1, 3))):
+        datatype = data.draw(st.sampled_from([*NUMBERS, "BYTES"] if place == 2 else NUMBERS))
+        tail = data.draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=1, max_side=3))
+        elements = st.sampled_from(["a", "é", ""]) if datatype == "BYTES" else None
+        arrays.append(data.draw(hnp.arrays(DATATYPES[datatype].array, (sum(sizes), *tail), elements=elements)))
+        specs.append(TensorSpec(f"o{place}", DATATYPES[datatype], (-1, *tail), "t"))
+    write = GrpcAnswerWriter(Signature((specs[0],), tuple(specs), (), (), ""), "m", "v")
+
+    messages = write.write_batch(sizes, [str(place) for place in range(len(sizes))], arrays)
+
+    row = 0
+    for place, (rows, message) in enumerate(zip(sizes, messages, strict=True)):
+        assert message == write.write(str(place), [array[row : row + rows] for array in arrays], None, raw=True)
+        row += rows
+
+
+class Taken:
+    """A dataplane that only takes work."""
+
+    work: PackedWork | None = None
+
+    def enqueue(self, work: PackedWork) -> None:
+        self.work = work
+
+
+@dataclass
+class Asked:
+    """As much of a call as is looked at."""
+
+    deadline: float = math.inf
+    timeline: None = None
+    work: PackedWork | None = None
+
+
+MATRIX = TensorSpec("x", DATATYPES["FP32"], (-1, 2), "x")
+TENSOR = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
+# A field that no reader knows, which ends as values would: they are not the message's last bytes.
+UNKNOWN = b"\x7a\x0a\x3a\x08" + bytes(8)
+usual = st.sampled_from(
+    [
+        Request(inputs=[TENSOR], raw_input_contents=[bytes(8)]).SerializeToString(),
+        Request(inputs=[{**TENSOR, "shape": [2, 2]}], raw_input_contents=[bytes(16)]).SerializeToString(),
+        Request(inputs=[TENSOR], raw_input_contents=[bytes(8)], id="i").SerializeToString(),
+        Request(inputs=[TENSOR], raw_input_contents=[bytes(8)]).SerializeToString() + UNKNOWN,
+        Request(inputs=[{**TENSOR, "contents": {"fp32_contents": [0, 0]}}]).SerializeToString(),
+        Request(inputs=[TENSOR], outputs=[{"name": "y"}], raw_input_contents=[bytes(8)]).SerializeToString(),
+    ]
+)
+changed = st.tuples(
+    usual, st.lists(st.tuples(st.integers(0, 60), st.binary(max_size=2), st.integers(0, 2)), max_size=2)
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(pieces=st.lists(changed, min_size=1, max_size=8))
+def test_a_message_that_is_known_means_what_protobuf_reads(pieces):
+    plane, write = Taken(), writer("FP32", 2)
+    calls = UsualCalls(plane, MATRIX, write)
+    for whole, changes in pieces:
+        message = whole
+        for start_, new, drop in changes:
+            message = message[:start_] + new + message[start_ + drop :]
+        known = calls.take(Asked(), message)
+        try:
+            request = read_infer(message)
+            feeds, rows_ = Aligner(Signature((MATRIX,), (MATRIX,), (), (), ""), max_rows=9).align(request.inputs)
+        except SlipwayRuntimeError:
+            assert not known
+            continue
+        if known:
+            assert (plane.work.packed, plane.work.rows) == (feeds["x"].tobytes(), rows_)
+            assert (request.id, request.outputs, request.raw) == ("", None, True)
+        else:
+            calls.learn(message, request)
+
+
+def test_usual_messages_are_learnt_and_others_are_not():
+    calls = UsualCalls(Taken(), MATRIX, writer("FP32", 2))
+    good = Request(inputs=[TENSOR], raw_input_contents=[bytes(8)]).SerializeToString()
+    for message, kept in ((good, True), (good + UNKNOWN, False)):
+        calls.learn(message, read_infer(message))
+
+        assert calls.take(Asked(), message[:-8] + b"12345678") is kept
+    for number in range(2, 200):
+        many = {**TENSOR, "shape": [number, 2]}
+        message = Request(inputs=[many], raw_input_contents=[bytes(8 * number)]).SerializeToString()
+        calls.learn(message, read_infer(message))
+    assert 0 < len(calls._known) <= 64

@@ -93,6 +93,7 @@ def exchange(toy, monkeypatch):
         wire = Wire()
         shared = Shared(router.handle, head, metrics, lambda: "new")
         shared.known_heads = heads or shared.known_heads
+        shared.shortcut = router.shortcut
         connection = Connection(shared)
         connection.connection_made(wire)
         for piece in pieces:

@@ -100,9 +100,10 @@ class OnnxEngine:
         except Exception as error:
             raise EngineFailed("the model's engine failed") from error
         for index in self._chances:
-            unknown = np.isnan(outputs[index])
-            if unknown.any():
-                row = int(np.argwhere(unknown)[0][0])
+            # One call instead of two: the largest value is NaN if any is.
+            largest = np.maximum.reduce(outputs[index], axis=None, initial=-np.inf)
+            if largest != largest:  # noqa: PLR0124 -- as NaN is
+                row = int(np.argwhere(np.isnan(outputs[index]))[0][0])
                 raise Refused(
                     f"the model has no answer to row {row}; it cannot do without the value that is missing there"
                 )

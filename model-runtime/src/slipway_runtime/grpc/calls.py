@@ -283,11 +283,15 @@ class Call(Sending):
     def send(self, message: bytes, last: Block | None = None) -> None:
         """Give a message; more may follow."""
         out = self.connection.out
+        self._sent += len(message)
+        payload = b"\0%b%b" % (len(message).to_bytes(4, "big"), message)
         if not self._headed:
             self._headed = True
-            out.head(self, out.headers.block(self.connection.site.head) + _request_id_field(self.request_id))
-        self._sent += len(message)
-        out.body(self, b"\0%b%b" % (len(message).to_bytes(4, "big"), message), last)
+            first = out.headers.block(self.connection.site.head) + _request_id_field(self.request_id)
+            if last is not None and out.whole(self, first, payload, last):
+                return
+            out.head(self, first)
+        out.body(self, payload, last)
 
     def finish(self) -> None:
         """End well, after all messages."""

@@ -11,6 +11,7 @@ from slipway_runtime.errors import SlipwayRuntimeError, UnknownModel
 from slipway_runtime.grpc.calls import Call, Method
 from slipway_runtime.grpc.codec import GrpcAnswerWriter, read_infer
 from slipway_runtime.grpc.messages import INFERENCE, decoded, message_class
+from slipway_runtime.grpc.usual import UsualCalls
 from slipway_runtime.model import Model
 from slipway_runtime.protocol.answers import model_metadata, server_metadata
 from slipway_runtime.protocol.requests import RequestedOutput
@@ -22,6 +23,7 @@ class Inference:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._writer = GrpcAnswerWriter(model.signature, model.name, model.version)
+        self._usual = UsualCalls(model.plane, model.packer.matrix, self._writer)
         self.ready = False
         """Whether this pod wants requests; the server says so."""
 
@@ -56,10 +58,13 @@ class Inference:
         return document
 
     def _infer(self, call: Call, message: bytes) -> None:
+        if self._usual.take(call, message):
+            return
         request = read_infer(message)
         model = self._find(request.model, request.version)
         model.writer.check(request.outputs)
         feeds, rows = model.aligner.align(request.inputs)
+        self._usual.learn(message, request)
         answer = _InferAnswer(call, self._writer, request.id or call.request_id, request.outputs, raw=request.raw)
         call.work = model.plane.submit(feeds, rows, answer, call.timeline, deadline=call.deadline)
 

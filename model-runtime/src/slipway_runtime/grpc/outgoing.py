@@ -106,6 +106,33 @@ class Outgoing:
         self._blocked[stream.id] = stream
         self.pump(stream)
 
+    def whole(self, stream: Sending, first: bytes, payload: bytes, last: Block) -> bool:
+        """Send all of an answer at once, if the windows allow.
+
+        Args:
+            stream: Whose answer it is; nothing of it was sent before.
+            first: The header block before the body, written just now.
+            payload: The body.
+            last: The fields that end the stream.
+        """
+        size = len(payload)
+        if size > self.window or size > stream.window or size > self.frame:
+            return False
+        self.window -= size
+        stream.window -= size
+        block, number = self.headers.block(last), stream.id
+        self.write(
+            frames.head(len(first) << 8 | frames.HEADERS, END_HEADERS, number),
+            first,
+            frames.head(size << 8 | frames.DATA, 0, number),
+            payload,
+            frames.head(len(block) << 8 | frames.HEADERS, END_HEADERS | END_STREAM, number),
+            block,
+        )
+        stream.finished = True
+        self._finished(stream)
+        return True
+
     def end(self, stream: Sending, last: Block) -> None:
         """End a stream once its body has gone."""
         if stream.body:

@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
         "_eof",
         "_head_bytes",
         "_in_trailer",
+        "_known",
         "_parser",
         "_parsing",
         "_paused",
@@ -72,6 +73,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._parser = httptools.HttpRequestParser(self)
+        self._known: KnownHead | None = None
+        """The head of the newest request that needed no parsing."""
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._pending: deque[Exchange] = deque()
         self._state = State.IDLE
@@ -107,9 +110,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes: none, one or many requests, or parts of them."""
         at_boundary = self._state is _IDLE and not self._pending
-        if at_boundary and (known := self._shared.known_heads.of(data)) is not None:
-            self._take(known, data)
-            return
+        if at_boundary:
+            known = self._known
+            if known is None or len(data) != known.size or not data.startswith(known.head):
+                known = self._known = self._shared.known_heads.of(data)
+            if known is not None:
+                self._take(known, data)
+                return
         if self._state is not State.CLOSING:
             self._parse(data, at_boundary=at_boundary)
 
@@ -135,7 +142,8 @@ class Connection(asyncio.Protocol):
             self._parsing = False
         if self._pending:
             if at_boundary and len(self._pending) == 1 and self._state is State.IDLE:
-                self._shared.known_heads.learn(data, self._pending[0])
+                exchange = self._pending[0]
+                self._shared.known_heads.learn(data, exchange, self._shared.shortcut(exchange))
             self.deliver()
         if self._state is State.HEAD and self._head_bytes > self._shared.limits.header_bytes:
             self._refuse(header_too_large(self._shared.limits))
@@ -169,10 +177,11 @@ class Connection(asyncio.Protocol):
         shared.metrics.in_flight += 1
         if shared.watch.is_on:
             exchange.timeline = shared.watch.begin()
-        if (refusal := self._kept_out(exchange)) is not None:
+        if shared.guard is not None and (refusal := self._kept_out(exchange)) is not None:
             exchange.finish(refusal)
             return
-        shared.handle(exchange)
+        if known.shortcut is None or not known.shortcut(exchange):
+            shared.handle(exchange)
 
     def _kept_out(self, exchange: Exchange) -> Answer | None:
         guard = self._shared.guard
@@ -344,8 +353,8 @@ class Connection(asyncio.Protocol):
         if self._continue_due:
             self._say_continue()
 
-    def deliver_json(self, exchange: Exchange, body: bytes) -> None:
-        """Write an answer of status 200 in JSON; with fewer steps than `deliver` where it stands alone."""
+    def deliver_alone(self, exchange: Exchange, body: bytes, ended: float) -> bool:
+        """As `Carrier`."""
         shared = self._shared
         if (
             len(self._pending) == 1
@@ -355,17 +364,13 @@ class Connection(asyncio.Protocol):
             and shared.now < self._until
         ):
             self._pending.clear()
-            metrics = shared.metrics
-            metrics.in_flight -= 1
-            ended = perf_counter()
-            metrics.answered(exchange.endpoint, 200, ended - exchange.started)
+            shared.metrics.in_flight -= 1
             if exchange.timeline is not None:
                 shared.watch.finished(exchange, 200, len(body), ended)
             self._since = shared.now
             self._transport.write(shared.head.write_json(body, exchange.request_id))
-        else:
-            exchange.answer = Answer(200, body)
-            self.deliver()
+            return True
+        return False
 
     def _is_over(self) -> bool:
         shared = self._shared

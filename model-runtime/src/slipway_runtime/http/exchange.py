@@ -18,8 +18,11 @@ class Carrier(Protocol):
         """Write those answers that are due, in the order of their requests."""
         ...
 
-    def deliver_json(self, exchange: Exchange, body: bytes) -> None:
-        """Write an answer of status 200 in JSON, in the order of the requests."""
+    def deliver_alone(self, exchange: Exchange, body: bytes, ended: float) -> bool:
+        """Write an answer of status 200 in JSON, if nothing else is due on the connection.
+
+        Its duration is left for the caller to count, who knows those of a whole batch.
+        """
         ...
 
 
@@ -76,8 +79,3 @@ class Exchange:
         self.answer = answer
         self.work = None  # it refers back to this exchange: only the collector could free the two
         self.carrier.deliver()
-
-    def finish_with(self, body: bytes) -> None:
-        """Give an answer of status 200 in JSON."""
-        self.work = None
-        self.carrier.deliver_json(self, body)

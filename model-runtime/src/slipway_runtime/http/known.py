@@ -9,17 +9,23 @@ a whole request with it, alone in one read, whose body was exactly as long as th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from slipway_runtime.http.exchange import Exchange
+
+Shortcut = Callable[[Exchange], bool]
+"""Has a request answered of which only the body is left to look at; False: it must go the whole way."""
 
 _HEADS = 256
 _HEAD_BYTES = 2048
 
 
-class KnownHead(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KnownHead:
     """What the parser made of a head."""
 
+    head: bytes
     end: int
     """The head's own length."""
     size: int
@@ -30,6 +36,7 @@ class KnownHead(NamedTuple):
     """Shared by all requests with this head: not to be changed."""
     request_id: str
     """The caller's, or nothing."""
+    shortcut: Shortcut | None = None
 
 
 class KnownHeads:
@@ -43,7 +50,7 @@ class KnownHeads:
         known = self._known.get(data[: data.find(b"\r\n\r\n") + 4])
         return known if known is not None and known.size == len(data) else None
 
-    def learn(self, data: bytes, exchange: Exchange) -> None:
+    def learn(self, data: bytes, exchange: Exchange, shortcut: Shortcut | None = None) -> None:
         """Remember the head of a request that the parser has read out of exactly these bytes.
 
         Only a POST of HTTP/1.1 whose body has a Content-Length and whose connection stays.
@@ -64,4 +71,6 @@ class KnownHeads:
         if len(self._known) >= _HEADS:
             self._known.clear()
         given = exchange.request_id if exchange.request_id.encode() == headers.get(b"x-request-id") else ""
-        self._known[data[:end]] = KnownHead(end, len(data), exchange.method, exchange.target, headers, given)
+        self._known[data[:end]] = KnownHead(
+            data[:end], end, len(data), exchange.method, exchange.target, headers, given, shortcut
+        )

@@ -15,11 +15,13 @@ from slipway_runtime.dataplane import Outcome
 from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, TooLarge, UnknownModel
 from slipway_runtime.http.answers import JSON, Answer, answer_to, failure, ok
 from slipway_runtime.http.exchange import Exchange
+from slipway_runtime.http.known import Shortcut
 from slipway_runtime.http.usual import UsualInfer
 from slipway_runtime.metrics import CONTENT_TYPE, Metrics
 from slipway_runtime.model import Model
 from slipway_runtime.protocol.answers import model_metadata, server_metadata
 from slipway_runtime.protocol.feedback import read_feedback
+from slipway_runtime.protocol.packing import LARGE
 from slipway_runtime.protocol.requests import EXAMPLE, RequestedOutput, decode_infer, infer_of, json_of
 from slipway_runtime.protocol.tables import wants_table
 
@@ -32,6 +34,7 @@ _log = logging.getLogger(__name__)
 _TRUTHS = 65_536
 _CSV = b"text/csv; charset=utf-8; header=present"
 _VARY = b"vary: accept\r\n"
+_UNUSUAL = (b"x-request-timeout", b"content-encoding", b"inference-header-content-length")
 
 Handler = Callable[[Exchange], None]
 
@@ -57,7 +60,7 @@ class Router:
         self._model = model
         self._metrics = metrics
         self._max_body = max_body
-        self._usual = UsualInfer(model.packer, model.plane, model.writer)
+        self._usual = UsualInfer(model.packer, model.plane, model.writer, metrics)
         self.ready = False
         """Whether this pod wants requests; the server says so."""
         self.recorder: Recorder | None = None
@@ -107,6 +110,12 @@ class Router:
         except Exception:  # noqa: BLE001 -- a bug must cost one request, not the connection
             _log.exception("a request could not be answered")
             exchange.finish(failure(500, "the runtime failed on this request"))
+
+    def shortcut(self, exchange: Exchange) -> Shortcut | None:
+        """Give what answers infer requests whose head is that of this one, if it asks for nothing unusual."""
+        route = self._routes.get(exchange.target)
+        usual = route is not None and route.methods.get(exchange.method) == self._infer
+        return self._usual.take_body if usual and exchange.headers.keys().isdisjoint(_UNUSUAL) else None
 
     def _find(self, target: bytes) -> Route:
         """Find a route for a target that is not written exactly as the route is."""
@@ -162,6 +171,8 @@ class Router:
         body = self._body(exchange)
         json_length = _json_length(headers)
         if json_length is None:
+            if len(body) >= LARGE and self._usual.take_large(exchange, body):
+                return
             document = json_of(body, EXAMPLE)
             if self._usual.take(exchange, document):
                 return

@@ -9,7 +9,7 @@ from typing import Protocol
 from slipway_runtime.http.answers import HeadWriter
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.http.guard import Guard
-from slipway_runtime.http.known import KnownHeads
+from slipway_runtime.http.known import KnownHeads, Shortcut
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.observing.watching import Watch
@@ -48,6 +48,8 @@ class Shared:
         self.limits = HttpLimits()
         self.connections: set[AnyConnection] = set()
         self.known_heads = KnownHeads()
+        self.shortcut: Callable[[Exchange], Shortcut | None] = lambda _: None
+        """Gives what answers requests with the head of this one, where less needs to be done than for others."""
         self.buffered = 0
         """Bytes of bodies that are still arriving."""
         self.now = perf_counter()

@@ -32,7 +32,7 @@ def json_values(array: Array) -> bytes:
     """Write an array's values as a flat JSON list; NaN and infinities become null."""
     if array.dtype.kind == "O":
         return orjson.dumps(array.ravel().tolist())
-    return orjson.dumps(np.ascontiguousarray(array).ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(array.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def json_rows(array: Array) -> list[bytes]:

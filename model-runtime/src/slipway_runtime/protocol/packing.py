@@ -1,19 +1,31 @@
 """The form of infer request that nearly everybody sends, read in a tenth of the time.
 
 One tensor of plain numbers in JSON, in the model's own datatype, for a model with one matrix:
-its values become bytes, and no array, in one call of `struct`. Whatever is not of this form, or
-not right, is left to `slipway_runtime.protocol.requests`, which knows all forms and all messages.
+its values become bytes, and no array, in one call of `struct`. The numbers of a large request
+become no Python objects at all: simdjson reads a hundred rows of thirty in half of the time that
+orjson and `struct` need for it. Whatever is not of this form, or not right, is left to
+`slipway_runtime.protocol.requests`, which knows all forms and all messages.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from slipway_runtime.protocol.signature import Signature
 
+if TYPE_CHECKING:
+    import simdjson
+
 _KEPT_PACKERS = 256
+LARGE = 2048
+"""Bytes of a body from which on simdjson is faster: it gives every list and object a wrapper."""
+_KEPT_PARSER = 1 << 18
+"""Bytes of a body up to which simdjson's buffers, some ten times as large, are kept for the next one."""
+_CANNOT_READ = (KeyError, TypeError, ValueError, OverflowError, RuntimeError, MemoryError)
 
 
 class Packed(NamedTuple):
@@ -38,6 +50,48 @@ class Packer:
         self._width = only.shape[-1]
         self._max_rows = max_rows
         self._packers: dict[int, Callable[..., bytes]] = {}
+        self._is_float = self.matrix is not None and self.matrix.datatype.name in ("FP32", "FP64")
+        self._parser: simdjson.Parser | None = None
+
+    def pack_large(self, body: bytes) -> Packed | None:
+        """Read a large request from its bytes; None if it is of another form, or wrong.
+
+        A body of the usual form has three lists, so that none is inside another, and begins with
+        its object: simdjson would take a nested list for a flat one, and pass over a mark of byte order.
+        """
+        if not self._is_float or not body.startswith(b"{") or body.count(b"[") != 3:
+            return None
+        parser, self._parser = self._parser or _parser(), None
+        try:
+            packed = self._read(parser.parse(body))
+        except _CANNOT_READ:
+            return None
+        if len(body) <= _KEPT_PARSER:
+            self._parser = parser
+        return packed
+
+    def _read(self, document: Any) -> Packed | None:
+        tensor = document["inputs"][0]
+        identifier = document["id"] if len(document) == 2 else None
+        shape, values = tensor["shape"].as_list(), np.frombuffer(tensor["data"].as_buffer(of_type="d"))
+        if (
+            len(document) > 2  # a key that comes twice counts twice
+            or len(tensor) != 4
+            or (len(document) == 2 and type(identifier) is not str)
+            or tensor["name"] != self._name
+            or tensor["datatype"] != self._datatype.name
+            or len(document["inputs"]) != 1
+        ):
+            return None
+        rows, width = shape
+        whole = type(width) is int and type(rows) is int
+        if not whole or width != self._width or not 0 < rows <= self._max_rows or len(values) != rows * width:
+            return None
+        with np.errstate(over="ignore"):
+            array = values.astype(self._datatype.array)
+        if np.isinf(array).any():  # JSON has none: a number was too large
+            return None
+        return Packed(array.tobytes(), rows, identifier)
 
     def pack(self, document: dict[str, Any]) -> Packed | None:
         """Read a request; None if it is of another form, or wrong."""
@@ -75,3 +129,9 @@ class Packer:
                 self._packers.clear()
             packer = self._packers[rows] = struct.Struct(f"<{rows * self._width}{self._datatype.code}").pack
         return packer
+
+
+def _parser() -> simdjson.Parser:
+    import simdjson  # noqa: PLC0415 -- who is never asked for many rows does not pay for it
+
+    return simdjson.Parser()
