@@ -22,6 +22,7 @@ with atheris.instrument_imports(include=["slipway_runtime"]):
     from slipway_runtime.observing.reference import read_reference
     from slipway_runtime.protocol.alignment import Aligner
     from slipway_runtime.protocol.datatypes import DATATYPES
+    from slipway_runtime.protocol.packing import Packer
     from slipway_runtime.protocol.requests import decode_infer
     from slipway_runtime.protocol.rows import RowReader
     from slipway_runtime.protocol.signature import read_signature
@@ -32,6 +33,7 @@ from tests.unit.runtime.conftest import echo, linear
 
 _SIGNATURES = [read_signature(json.dumps(files().signature).encode()) for files in (echo, linear)]
 _ALIGNERS = [Aligner(signature, max_rows=1000) for signature in _SIGNATURES]
+_PACKER = Packer(_SIGNATURES[1], max_rows=1000)
 _READERS = [RowReader(signature, {}) for signature in _SIGNATURES]
 
 
@@ -59,6 +61,15 @@ def _reference(raw: bytes) -> None:
         return
 
 
+def _packed(raw: bytes) -> None:
+    packed = _PACKER.pack_large(raw)
+    if packed is not None:
+        feeds, rows = _ALIGNERS[1].align(decode_infer(raw, None).inputs)
+        ((_, array),) = feeds.items()
+        if (packed.raw, packed.rows) != (array.tobytes(), rows):
+            raise AssertionError("simdjson reads something else")
+
+
 _PARSERS = [
     lambda raw: _infer(raw, None),
     lambda raw: _infer(raw[1:], raw[0] if raw else 0),
@@ -68,6 +79,7 @@ _PARSERS = [
     read_signature,
     _reference,
     wants_table,
+    _packed,
 ]
 
 
@@ -90,6 +102,9 @@ def main() -> None:
             (json.dumps(GOOD).encode(), b"\x40" + json.dumps(GOOD).encode(), json.dumps(ROWS).encode(), TABLE)
         ):
             (corpus / f"good-{place}").write_bytes(bytes([place]) + good)
+        matrix = {"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [0.5, -1e3]}
+        packed = bytes([_PARSERS.index(_packed)]) + json.dumps({"inputs": [matrix], "id": "a"}).encode()
+        (corpus / "good-packed").write_bytes(packed)
     atheris.Setup(sys.argv, one_input)
     atheris.Fuzz()
 
