@@ -28,7 +28,7 @@ from tests.bench.runtime_models import BenchModel
 PEERS = Path(__file__).parent / "peers"
 CACHE = Path(os.environ.get("SLIPWAY_CACHE", str(Path.home() / ".cache" / "slipway"))) / "bench"
 SERVER_CORE, CLIENT_CORE = "0", "1"
-START_SECONDS = 90.0
+START_SECONDS = 40.0
 
 
 class Ports(NamedTuple):

@@ -21,7 +21,10 @@ class Bench(Model):
         """Answer."""
         chances = self.model.predict_proba(payload.inputs[0].as_numpy())
         outputs = []
-        for name, kind, array in (("label", "INT64", chances.argmax(axis=1)), ("probabilities", "FP64", chances)):
+        for name, kind, array in (
+            ("label", "INT64", chances.argmax(axis=1)),
+            ("probabilities", "FP64", chances.astype(float)),
+        ):
             output = InferOutput(name=name, shape=list(array.shape), datatype=kind)
             output.set_data_from_numpy(array, binary_data=False)
             outputs.append(output)
