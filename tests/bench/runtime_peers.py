@@ -196,7 +196,15 @@ def serving(peer: Peer, model: BenchModel, body: bytes) -> Iterator[Running]:
         folder = Path(name)
         ports = Ports(free_port(), free_port())
         own = {"BENCH_MODEL": str(model.folder / "model.joblib"), "BENCH_ONNX": str(model.folder / "model.onnx")}
-        environment = {**os.environ, **own, "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "1", **peer.environment}
+        # Byte code is kept, as images have it; beside the packages, as those are others' too.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        environment |= {
+            **own,
+            "PYTHONPYCACHEPREFIX": str(CACHE / "bytecode"),
+            "OMP_NUM_THREADS": "1",
+            "BENTOML_DO_NOT_TRACK": "1",
+            **peer.environment,
+        }
         environment["PATH"] = f"{python.parent}:{environment['PATH']}"
         if not model.is_matrix and peer.plain:
             environment["PYTHONPATH"] = str(PEERS.parents[2] / "examples" / "flight-delay" / "src")
