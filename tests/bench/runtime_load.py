@@ -155,7 +155,8 @@ def _drive(url: str, body: bytes, rate: int, seconds: float) -> dict[str, float]
     poll = select.epoll()
     for number in by_number:
         poll.register(number, select.EPOLLIN)
-    free, took, bad, sent, count = deque(clients), [], 0, 0, int(rate * seconds)
+    free, bad, sent, count = deque(clients), 0, 0, int(rate * seconds)
+    took: list[float] = []
     begin = time.perf_counter() + 0.1
     while len(took) < count and time.perf_counter() < begin + seconds + 20:
         if sent < count and free and (due := begin + sent / rate) <= time.perf_counter():

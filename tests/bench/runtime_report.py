@@ -43,7 +43,8 @@ def report(found: dict[str, Any]) -> None:
 
 def targets(found: dict[str, Any]) -> list[tuple[str, float, float, float]]:
     """Compare with the targets; those that were not measured are left out."""
-    cases, lines = found["medians"], []
+    cases = found["medians"]
+    lines: list[tuple[str, float, float, float]] = []
     for case, target, stretch in (
         ("JSON, 1 row, 64 connections", 40, 60),
         ("JSON, 1 row, 1 connection", 5, 7.5),
@@ -54,7 +55,7 @@ def targets(found: dict[str, Any]) -> list[tuple[str, float, float, float]]:
         if {OURS, BASE} <= by_peer.keys():
             times = by_peer[OURS]["per_second"] / by_peer[BASE]["per_second"]
             lines.append((f"{case}: times {BASE}", times, target, stretch))
-    steady = next((by_peer for case, by_peer in cases.items() if "open loop" in case), {})
+    steady: dict[str, Numbers] = next((by_peer for case, by_peer in cases.items() if "open loop" in case), {})
     if {OURS, BASE} <= steady.keys():
         share = steady[OURS]["p99"] / steady[BASE]["p99"]
         lines.append((f"p99 in the open loop: share of {BASE}", share, 1 / 15, 1 / 30))
