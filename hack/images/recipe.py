@@ -252,6 +252,9 @@ UNWANTED_PYTHON = (
     "onnxruntime/transformers",
     "kubernetes/e2e_test",
     "kubernetes/test",
+    "simdjson/*.cpp",  # its sources, of which the wheel brings a copy
+    "simdjson/*.h",
+    "simdjson/*.p[xy][dx]",
 )
 
 # Of Git's programs only these: what a fetch of a commit over https, ssh, git:// and from files runs.
