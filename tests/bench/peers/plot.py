@@ -26,7 +26,6 @@ def bars(axes, title, unit, values):
         drawn, [f"{values[name]:,.{0 if values[name] >= 20 else 2}f}" for name in names], padding=3, fontsize=8
     )
     axes.set_title(f"{title} ({unit})", fontsize=10, loc="left")
-    axes.set_xscale("log")
     axes.margins(x=0.25)
     axes.tick_params(labelsize=8)
     axes.xaxis.set_visible(False)
