@@ -59,7 +59,7 @@ class Packer:
         A body of the usual form has three lists, so that none is inside another, and begins with
         its object: simdjson would take a nested list for a flat one, and pass over a mark of byte order.
         """
-        if not self._is_float or not body.startswith(b"{") or body.count(b"[") != 3:
+        if not self._is_float or not body.startswith(b"{") or not _has_three_lists(body):
             return None
         parser, self._parser = self._parser or _parser(), None
         try:
@@ -129,6 +129,15 @@ class Packer:
                 self._packers.clear()
             packer = self._packers[rows] = struct.Struct(f"<{rows * self._width}{self._datatype.code}").pack
         return packer
+
+
+def _has_three_lists(body: bytes) -> bool:
+    place = 0
+    for _ in range(3):
+        place = body.find(b"[", place) + 1
+        if place == 0:
+            return False
+    return body.find(b"[", place) < 0  # to search is six times as fast as to count
 
 
 def _parser() -> simdjson.Parser:
