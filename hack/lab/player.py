@@ -72,6 +72,8 @@ def answer_to(step: str, request: str, commit: str) -> Message:
             asked = RemoveRequest.model_validate_json(request)
             return Removed(removed=len(asked.digests) + len(asked.environments), gone=0)
         case _:
+            native = json.loads(request).get("onFailure") == "ServeNative"
+            answers = {"engine": "worker", "file": "model.joblib", "why": "no converter for Nearest"} if native else {}
             return Exported(
                 image=digest("model image", request),
                 artifact=digest("modelpack", request),
@@ -81,6 +83,7 @@ def answer_to(step: str, request: str, commit: str) -> Message:
                 rows=200,
                 max_absolute_difference=2e-7,
                 label_flips=0,
+                **answers,
             )
 
 

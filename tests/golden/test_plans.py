@@ -99,3 +99,10 @@ async def test_a_guarded_door_with_records_and_traces(world, golden):
     )
 
     golden("9-guarded", await upto(world, key, 6))
+
+
+async def test_a_model_that_answers_by_itself(world, golden):
+    key = world.add()
+    world.edit(key, "export", {"onFailure": "ServeNative"})
+
+    golden("10-native", await upto(world, key, 6))

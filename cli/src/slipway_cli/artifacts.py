@@ -95,6 +95,11 @@ class Artifacts:
         """An artifact's full name."""
         return f"{self._repository}@{digest}"
 
+    @property
+    def model_name(self) -> str:
+        """Name of the file that answers: ``model.onnx``, or that of a model that answers by itself."""
+        return self.digests.get("file") or "model.onnx"
+
     def model_file(self, file: str) -> dict[str, Any]:
         """``signature.json``, ``examples.json`` or ``certificate.json`` of the exported model, parsed."""
         layer = self._model_layer(file)
@@ -169,7 +174,9 @@ class Artifacts:
         return {name: layer for name, layer in named.items() if name and name == Path(name).name}
 
     def _check(self, file: str, digest: str) -> None:
-        promised = {"model.onnx": self.digests.get("onnx"), "signature.json": self.digests.get("signature")}.get(file)
+        promised = {self.model_name: self.digests.get("onnx"), "signature.json": self.digests.get("signature")}.get(
+            file
+        )
         if promised is not None and promised != digest:
             raise Problem(
                 f"{file} in the registry is {digest}, and the log says {promised}: somebody changed one of them"

@@ -13,7 +13,7 @@ OWNER = {"uid": "u"}
 
 
 def content(word):
-    fields = {name: f"{name}-{word}" for name in Content.model_fields if name not in {"serving", "trained"}}
+    fields = {name: f"{name}-{word}" for name in Content.model_fields if name not in {"serving", "trained", "engine"}}
     return Content(**fields)
 
 

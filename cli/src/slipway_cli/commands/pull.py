@@ -12,7 +12,7 @@ from slipway_cli.problem import Problem
 from slipway_cli.session import Session
 
 What = Literal["model", "package", "training", "certificate"]
-_MODEL = ("model.onnx", "signature.json", "examples.json", "certificate.json")
+_BESIDE = ("signature.json", "examples.json", "certificate.json")
 
 
 def pull(  # noqa: PLR0913 - one for each option of the command line
@@ -33,7 +33,8 @@ def pull(  # noqa: PLR0913 - one for each option of the command line
     name
         The deployment.
     what
-        model: model.onnx with signature, examples and certificate; package: the project as a zip file;
+        model: what answers (model.onnx, or the model itself) with signature, examples and certificate;
+        package: the project as a zip file;
         training: the original model file, metrics and log; certificate: the proof that both models are equal.
     revision
         live, previous, or a number that `history` shows.
@@ -55,7 +56,9 @@ def pull(  # noqa: PLR0913 - one for each option of the command line
     elif what == "training":
         saved = artifacts.save_training(folder)
     else:
-        saved = artifacts.save_model_files(_MODEL if what == "model" else _MODEL[-1:], folder)
+        saved = artifacts.save_model_files(
+            (artifacts.model_name, *_BESIDE) if what == "model" else _BESIDE[-1:], folder
+        )
     if output is not None:
         files = [{"path": str(path), "digest": digest} for path, digest in saved]
         screen.data({"revision": entry["number"], "content": artifacts.content, "files": files}, output)

@@ -31,7 +31,7 @@ from slipway_operator.api.model_deployment_status import (
 )
 from slipway_operator.api.retrain_job import RetrainJobSpec, RetrainJobStatus
 from slipway_operator.api.schema import parse_duration, parse_size
-from slipway_operator.api.serving import Autoscaling, Records, Serving, Traces
+from slipway_operator.api.serving import Autoscaling, Native, Records, Serving, Traces
 from slipway_operator.api.source import Follow, GitSource, PackageSource, Source, SvnSource
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "Model",
     "ModelDeploymentSpec",
     "ModelDeploymentStatus",
+    "Native",
     "PackageListRef",
     "PackageSource",
     "Parity",

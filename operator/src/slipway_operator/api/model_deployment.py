@@ -175,10 +175,11 @@ class Export(SpecModel):
     parity: Parity = Field(
         default=Parity(), description="How much the exported model may differ from the original on the example rows."
     )
-    on_failure: Literal["Block"] = Field(
+    on_failure: Literal["Block", "ServeNative"] = Field(
         default="Block",
         description="What happens with a model that cannot be converted or is not equal. "
-        "Block: it does not go live, and what is live stays.",
+        "Block: it does not go live, and what is live stays. ServeNative: the model itself answers, in a container of "
+        "its own in the project's environment; slower, and larger (spec.serving.native).",
     )
     timeout: Annotated[str, *duration("1s", "24h")] = Field(
         default="15m", description="After this time the conversion is stopped and has failed. From 1s to 24h."

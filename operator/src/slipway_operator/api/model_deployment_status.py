@@ -70,6 +70,11 @@ class ExportStatus(StatusModel):
         default=None, ge=0, description="The largest difference of any number of any answer."
     )
     label_flips: int | None = Field(default=None, ge=0, description="How many rows got another label.")
+    engine: Literal["onnx", "worker"] | None = Field(
+        default=None,
+        description="What answers: onnx, or worker, which is the model itself in the project's environment.",
+    )
+    why: str | None = Field(default=None, max_length=1024, description="Why it is not ONNX, where it is not.")
 
 
 class LiveStatus(StatusModel):
@@ -185,6 +190,7 @@ class ModelDeploymentStatus(StatusModel):
         default=(),
         max_length=16,
         description="Ready, Reconciling, Stalled (by kstatus); Available: predictions are answered now; RollbackReady: "
-        "the content before could take over now; LogIntact: the log's entries follow from each other.",
+        "the content before could take over now; LogIntact: the log's entries follow from each other; "
+        "ServedNatively: the model itself answers, as it cannot be ONNX.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

@@ -131,6 +131,24 @@ class Traces(SpecModel):
     )
 
 
+class Native(SpecModel):
+    """The container in which a model answers that cannot be ONNX."""
+
+    resources: Resources = Field(
+        default=Resources(),
+        description="CPU, memory and other resources of the container that holds the model, beside the runtime's. "
+        "Default: those of the platform's Jobs.",
+    )
+    prediction_timeout: Annotated[str, *duration("1s", "1h")] = Field(
+        default="30s",
+        description="How long one prediction may take; after that it is answered with 504, and the model is loaded "
+        "anew. From 1s to 1h.",
+    )
+    start_timeout: Annotated[str, *duration("1s", "1h")] = Field(
+        default="5m", description="How long the model may take to load. From 1s to 1h."
+    )
+
+
 class Limits(SpecModel):
     """What one pod takes at once; beyond it callers are asked to come back (503) or to send less (413)."""
 
@@ -213,5 +231,9 @@ class Serving(SpecModel):
         default=None,
         description="Whether each request is a line of JSON in the pods' log. Default: as the platform decides; "
         "false unless it does.",
+    )
+    native: Native | None = Field(
+        default=None,
+        description="How a model is run that cannot be ONNX and answers by itself (spec.export.onFailure ServeNative).",
     )
     limits: Limits | None = Field(default=None, description="What one pod takes at once. Default: the runtime's.")

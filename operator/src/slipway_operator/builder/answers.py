@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slipway_operator.domain.requests import TERMINATION_MESSAGE_LIMIT, Failed, Message, Trained, Verified
+from slipway_operator.domain.requests import TERMINATION_MESSAGE_LIMIT, Exported, Failed, Message, Trained, Verified
 
 _CUT = "…"
 
@@ -19,6 +19,8 @@ def text_of(answer: Message) -> bytes:
         elif isinstance(answer, Verified) and answer.schema_difference:
             shorter = _shortened(answer.schema_difference, over)
             answer = answer.model_copy(update={"schema_difference": shorter})
+        elif isinstance(answer, Exported) and answer.why:
+            answer = answer.model_copy(update={"why": _shortened(answer.why, over)})
         elif isinstance(answer, Trained) and answer.metrics:
             answer = answer.model_copy(update={"metrics": dict(list(answer.metrics.items())[:-1])})
         else:

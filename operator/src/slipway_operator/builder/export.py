@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 import platform
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from slipway_operator.builder import images, oci, training, untrusted
@@ -22,6 +23,7 @@ from slipway_operator.builder.progress import readable, say, step
 from slipway_operator.builder.registry import RegistryClient
 from slipway_operator.builder.untrusted import NotThere, Taken
 from slipway_operator.builder.workplace import Workplace
+from slipway_operator.domain.conditions import clipped
 from slipway_operator.domain.requests import Exported, ExportRequest
 
 FILES: Mapping[str, str] = {
@@ -33,6 +35,10 @@ FILES: Mapping[str, str] = {
 }
 """The files of an exported model, with their ModelPack media types."""
 
+ONNX = "model.onnx"
+_MODEL_FILE = re.compile(r"model\.[a-z0-9]{1,16}")
+_MODEL_TYPE = FILES[ONNX]
+_WHY_LIMIT = 160
 _NOT_OF_EVERY_EXPORT = "reference.json"
 """A project's export image may be older than this builder."""
 REQUIRED = tuple(name for name in FILES if name != _NOT_OF_EVERY_EXPORT)
@@ -53,7 +59,10 @@ class Certificate:
     difference: float
     flips: int
     model: str
-    onnx: str
+    served: str
+    """Digest of the file that answers: ``model.onnx``, or the model itself."""
+    why: str = ""
+    """Why it is not ONNX, where it is not."""
 
 
 def push_model(request: ExportRequest, place: Workplace) -> Exported:
@@ -68,21 +77,21 @@ def push_model(request: ExportRequest, place: Workplace) -> Exported:
     with place.scratch() as scratch:
         tree = scratch / "model"
         tree.mkdir()
-        found = {name: _take(place, name, tree) for name in FILES}
-        taken = {name: file for name, file in found.items() if file is not None}
+        taken = _taken(request, place, tree)
+        served = next(iter(taken))
         _read(taken["signature.json"])
         _read(taken["examples.json"])
         if _NOT_OF_EVERY_EXPORT in taken:
             _read(taken[_NOT_OF_EVERY_EXPORT])
         certificate = read_certificate(_read(taken["certificate.json"]))
-        _judge(request, certificate, taken["model.onnx"])
+        _judge(request, certificate, taken[served])
         model = _original(request, registry, repository, certificate)
         say(
             f"{certificate.rows} rows compared, largest difference {certificate.difference:.3g}, "
             f"{certificate.flips} label flips"
         )
         name = images.short(*(file.sha256 for file in taken.values()))
-        with step(f"pushing the model ({readable(taken['model.onnx'].size)})"), ThreadPoolExecutor(1) as beside:
+        with step(f"pushing the model ({readable(taken[served].size)})"), ThreadPoolExecutor(1) as beside:
             pack = beside.submit(
                 images.push_artifact,
                 registry,
@@ -97,13 +106,40 @@ def push_model(request: ExportRequest, place: Workplace) -> Exported:
     return Exported(
         image=image,
         artifact=artifact,
-        onnx=taken["model.onnx"].digest,
+        onnx=taken[served].digest,
         signature=taken["signature.json"].digest,
         model=model,
         rows=certificate.rows,
         max_absolute_difference=certificate.difference,
         label_flips=certificate.flips,
+        **_natively(served, certificate),
     )
+
+
+def _natively(served: str, certificate: Certificate) -> dict[str, Any]:
+    if served == ONNX:
+        return {}
+    return {"engine": "worker", "file": served, "why": clipped(certificate.why, _WHY_LIMIT)}
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a file of a model image is what answers."""
+    return _MODEL_FILE.fullmatch(name) is not None
+
+
+def served_name(model_path: str) -> str:
+    """The file of a model that answers by itself, as the exporter names it."""
+    found = f"model{PurePosixPath(model_path).suffix.lower()}"
+    return found if is_model_file(found) and found != ONNX else "model.pkl"
+
+
+def _taken(request: ExportRequest, place: Workplace, tree: Path) -> dict[str, Taken]:
+    """Our own copies of what the export left; first the file that answers."""
+    names = list(FILES)
+    if request.on_failure is not None and not (place.work / "model" / ONNX).is_file():
+        names[0] = served_name(request.model_path)
+    found = {name: _take(place, name, tree) for name in names}
+    return {name: file for name, file in found.items() if file is not None}
 
 
 def model_image(tree: Path, layer: Path) -> oci.Artifact:
@@ -125,12 +161,12 @@ def model_pack(name: str, files: Mapping[str, Taken]) -> oci.Artifact:
     """The same files as a CNCF ModelPack artifact (https://github.com/modelpack/model-spec)."""
     config = {
         "descriptor": {"name": name},
-        "config": {"format": "onnx"},
+        "config": {"format": next(iter(files)).rpartition(".")[2]},
         "modelfs": {"type": "layers", "diffIds": [file.digest for file in files.values()]},
     }
     return oci.Artifact(
         layers=[
-            oci.Blob(path=file.path, media_type=FILES[path], annotations={_FILE_PATH: path})
+            oci.Blob(path=file.path, media_type=FILES.get(path, _MODEL_TYPE), annotations={_FILE_PATH: path})
             for path, file in files.items()
         ],
         artifact_type="application/vnd.cncf.model.manifest.v1+json",
@@ -140,7 +176,7 @@ def model_pack(name: str, files: Mapping[str, Taken]) -> oci.Artifact:
 
 
 def _take(place: Workplace, name: str, tree: Path) -> Taken | None:
-    most = place.limits.model_bytes if name == "model.onnx" else _JSON_BYTES
+    most = place.limits.model_bytes if is_model_file(name) else _JSON_BYTES
     try:
         return untrusted.take(place.work, f"model/{name}", tree / name, most=most)
     except NotThere:
@@ -170,15 +206,17 @@ def read_certificate(found: Any) -> Certificate:
             difference=float(found["maxAbsoluteDifference"]),
             flips=_whole(found["labelFlips"]),
             model=str(found["digests"]["model"]),
-            onnx=str(found["digests"]["onnx"]),
+            # Of a model that answers by itself there is one digest.
+            served=str(found["digests"].get("onnx", found["digests"]["model"])),
+            why=str((found.get("why") or {}).get("message", "")),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise StepFailed(
             "CertificateInvalid", "the export's certificate lacks what was compared: export again"
         ) from None
     if not math.isfinite(certificate.difference) or certificate.difference < 0:
         raise StepFailed("CertificateInvalid", "the export's certificate gives no finite difference: export again")
-    if not all(_is_digest(text) for text in (certificate.model, certificate.onnx)):
+    if not all(_is_digest(text) for text in (certificate.model, certificate.served)):
         raise StepFailed("CertificateInvalid", "the export's certificate names no digests: export again")
     return certificate
 
@@ -194,9 +232,10 @@ def _is_digest(text: str) -> bool:
     return kind == "sha256" and len(digits) == 64 and set(digits) <= set("0123456789abcdef")
 
 
-def _judge(request: ExportRequest, certificate: Certificate, onnx: Taken) -> None:
-    if certificate.onnx != onnx.digest:
-        raise StepFailed("CertificateInvalid", "the export's certificate is of another model.onnx: export again")
+def _judge(request: ExportRequest, certificate: Certificate, served: Taken) -> None:
+    if certificate.served != served.digest:
+        name = served.path.name
+        raise StepFailed("CertificateInvalid", f"the export's certificate is of another {name}: export again")
     if certificate.rows < 1:
         raise StepFailed("ParityFailed", "no row was compared: give spec.model.example some rows")
     if certificate.difference > request.max_absolute_difference or certificate.flips > request.max_label_flips:

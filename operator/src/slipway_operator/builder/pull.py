@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from slipway_operator.builder.errors import RegistryReason, StepFailed
-from slipway_operator.builder.export import FILES, REQUIRED
+from slipway_operator.builder.export import FILES, ONNX, REQUIRED, is_model_file
 from slipway_operator.builder.progress import readable, step
 from slipway_operator.builder.registry import RegistryClient
 from slipway_operator.builder.workplace import Workplace
@@ -45,7 +45,10 @@ def pull_model(image: str, target: Path, place: Workplace, *, insecure: bool = F
             blob = private / str(number)
             registry.blob_to(f"{repository}@{layer['digest']}", blob)
             _unpack(blob, target, place)
-    missing = [name for name in REQUIRED if not (target / name).is_file()]
+    found = {path.name for path in target.iterdir()}
+    missing = [name for name in REQUIRED if name != ONNX and name not in found]
+    if not any(is_model_file(name) for name in found):
+        missing.insert(0, ONNX)
     if missing:
         raise StepFailed("ModelImageInvalid", f"{image} has no {', '.join(missing)}: export the model again")
 
@@ -55,7 +58,7 @@ def _unpack(blob: Path, target: Path, place: Workplace) -> None:
         with tarfile.open(blob, "r:*") as layer:
             for member in layer:
                 name = member.name.removeprefix("./")
-                if name not in FILES or not member.isreg():
+                if not (name in FILES or is_model_file(name)) or not member.isreg():
                     continue
                 if member.size > place.limits.model_bytes:
                     raise StepFailed("ModelImageInvalid", f"{name} is larger than {readable(place.limits.model_bytes)}")

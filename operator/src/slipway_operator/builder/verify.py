@@ -80,6 +80,8 @@ def parts_of(request: VerifyRequest, place: Workplace) -> Iterator[Part]:
     yield Part(name="model image", references=(f"{own}@{content.model_image}",), client=ours)
     yield Part(name="ModelPack artifact", references=(f"{own}@{content.artifact}",), client=ours)
     yield Part(name="package", references=(f"{own}@{content.package}",), client=ours)
+    if content.worker is not None:
+        yield Part(name="worker image", references=(f"{own}@{content.worker}",), client=ours)
     if content.trained is not None:
         yield Part(name="training artifact", references=(f"{own}@{content.trained}",), client=ours)
     foreign = _host(content.runtime) != _host(request.registry.prefix)

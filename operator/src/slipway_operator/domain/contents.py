@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -34,6 +34,12 @@ class Content(BaseModel):
     """Reference of the runtime image by digest: an upgrade of Slipway moves no model."""
     trained: str | None = None
     """Artifact of the training, where there was one."""
+    engine: Literal["worker"] | None = None
+    """None: ONNX Runtime; ``worker``: the model itself answers, in the project's environment beside the runtime."""
+    worker: str | None = None
+    """Digest of the image that it answers in."""
+    file: str | None = None
+    """Name of its file in the model image; ``onnx`` is this file's digest then."""
     serving: dict[str, Any] = {}
     """The serving part of the spec that decides on answers; none in this release."""
 

@@ -160,6 +160,8 @@ class ExportRequest(Message):
     max_absolute_difference: float
     max_label_flips: int
     timeout_seconds: int = 900
+    on_failure: Literal["ServeNative"] | None = None
+    """None: a model that cannot be ONNX is refused."""
 
 
 class LiveModel(Message):
@@ -252,11 +254,14 @@ class Exported(Message):
 
     ok: Literal[True] = True
     image: str
-    """Digest of the model image (``/model.onnx``, ``/signature.json``, ``/examples.json``, ``/certificate.json``)."""
+    """Digest of the model image (``/model.onnx``, ``/signature.json``, ``/examples.json``, ``/certificate.json``).
+
+    Of a model that is answered natively: with the model itself under the name of ``file``.
+    """
     artifact: str
     """Digest of the CNCF ModelPack artifact of the same files."""
     onnx: str
-    """SHA-256 of ``model.onnx``; the runtime checks it at load."""
+    """SHA-256 of ``model.onnx``, or of ``file``; the runtime checks it at load."""
     signature: str
     """SHA-256 of ``signature.json``."""
     model: str
@@ -264,6 +269,12 @@ class Exported(Message):
     rows: int
     max_absolute_difference: float
     label_flips: int
+    engine: Literal["worker"] | None = None
+    """None: ONNX Runtime; ``worker``: the model itself, in the project's environment."""
+    file: str | None = None
+    """Name of the model's file in the image, where the model itself answers."""
+    why: str | None = None
+    """Why it is not ONNX, shortened."""
 
 
 class Verified(Message):

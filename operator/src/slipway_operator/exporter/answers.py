@@ -6,10 +6,10 @@ import importlib
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from .failure import Failure
-from .foreign import np
+from .foreign import has, np
 from .inside import last_step
 from .rows import Rows
 
@@ -18,6 +18,8 @@ SCORES = ("predict_proba", "decision_function", "score_samples", "transform")
 
 def task_of(model: Any) -> str:
     """Name what a model does, in scikit-learn's words."""
+    if not has("sklearn") or not hasattr(model, "get_params"):
+        return "classification" if hasattr(model, "predict_proba") else "regression"
     base = importlib.import_module("sklearn.base")
     if base.is_classifier(model):
         return "classification"
@@ -61,6 +63,16 @@ class Original:
         except Exception:  # noqa: BLE001 - whatever it raises, it does not answer
             return False
         return True
+
+
+class Asked(Protocol):
+    """What answers tensors: ONNX Runtime, or the model itself over a wire."""
+
+    outputs: list[str]
+    """Names of the answers, in their order."""
+
+    def run(self, feed: dict[str, Any]) -> list[Any]:
+        """Answer tensors that go by the callers' names."""
 
 
 class Session:

@@ -10,7 +10,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from .answers import Original, Output, Session
+from .answers import Asked, Original, Output
 from .columns import MISSING
 from .inside import last_step
 from .rows import Input, Rows
@@ -18,14 +18,11 @@ from .rows import Input, Rows
 EXAMPLES = 20
 TOLERANCE = 1e-5
 
-_DATATYPES = {
-    "float32": "FP32",
-    "float64": "FP64",
-    "int64": "INT64",
-    "int32": "INT32",
-    "bool": "BOOL",
-    "object": "BYTES",
-}
+DATATYPES = {
+    "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
+    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64", "float32": "FP32", "float64": "FP64",
+}  # fmt: skip
+"""Open Inference datatypes by NumPy's names."""
 
 
 def sha256(content: bytes) -> str:
@@ -40,7 +37,7 @@ def write_json(path: Path, value: object) -> None:
 
 def datatype_of(array: Any) -> str:
     """Name the Open Inference datatype of an array."""
-    return "BYTES" if array.dtype.kind in "OUS" else _DATATYPES[array.dtype.name]
+    return "BYTES" if array.dtype.kind in "OUS" else DATATYPES[array.dtype.name]
 
 
 def tensor(name: str, datatype: str, array: Any) -> dict[str, Any]:
@@ -111,8 +108,8 @@ def _input(item: Input, tensor: str) -> dict[str, Any]:
     return described
 
 
-def examples(session: Session, rows: Rows, outputs: list[Output], *, number: str) -> dict[str, Any]:
-    """Record what ONNX Runtime answers to the first rows; a runtime is ready once it answers the same."""
+def examples(session: Asked, rows: Rows, outputs: list[Output], *, number: str) -> dict[str, Any]:
+    """Record what is answered to the first rows; a runtime is ready once it answers the same."""
     few = rows.take(slice(0, EXAMPLES))
     feed = few.feed(number)
     answers = dict(zip(session.outputs, session.run(feed)))  # noqa: B905 - Python 3.9

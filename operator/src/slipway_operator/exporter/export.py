@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,20 @@ from .supervise import Journal, Outcome, Run, supervise
 RESULTS = ("model.onnx", "signature.json", "examples.json", "reference.json", "certificate.json")
 LOADING = "loading the model"
 WRITTEN = "written"
+_LEAST_SECONDS = 60.0
+"""What a model is given to answer its example by itself, however long its conversion took."""
+
+
+NATIVE = "SLIPWAY_EXPORT_NATIVE"
+"""Tells a worker that the model is to answer by itself, and as JSON why."""
+NATIVE_REASONS = ("ConversionFailed", "ConversionUnsupported", "ModelTypeUnsupported", "ParityFailed")
+"""Failures of a conversion that say nothing against the model itself."""
+
+
+def served_name(model_path: str) -> str:
+    """Give the name of a model that answers by itself, with the suffix that says how to load it."""
+    suffix = Path(model_path).suffix.lower()
+    return "model" + (suffix if re.fullmatch(r"\.[a-z0-9]{1,16}", suffix) else ".pkl")
 
 
 def model_source(request: ExportRequest, places: Places) -> Path:
@@ -88,12 +104,40 @@ def _stage(area: Path) -> str:
 
 
 def run_export(request: ExportRequest, places: Places) -> None:
-    """Export, and leave the five files in ``/workspace/model``.
+    """Export, and leave five files in ``/workspace/model``: ``model.onnx`` or the model itself, and what describes it.
 
     Raises:
         Failure: With the reasons that ``docs/export.md`` lists.
     """
     area = places.work / "export"
+    began = time.monotonic()
+    served = "model.onnx"
+    try:
+        model = _work(request, places, area, seconds=request.timeout_seconds)
+    except Failure as failure:
+        is_onnx = Path(request.model_path).suffix.lower() == ".onnx"
+        if not request.native or is_onnx or failure.reason not in NATIVE_REASONS:
+            raise
+        print(f"export: not as ONNX: {failure.message}", flush=True)  # noqa: T201 - the container's log
+        left = request.timeout_seconds - (time.monotonic() - began)
+        why = json.dumps({"reason": failure.reason, "message": failure.message})
+        # Another process: what a conversion left behind, or broke, is none of the model's.
+        model = _work(request, places, area, seconds=max(left, _LEAST_SECONDS), more={NATIVE: why})
+        served = served_name(request.model_path)
+    target = places.work / "model"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    if served != "model.onnx":
+        model.replace(target / served)
+    for name in RESULTS:
+        if name != "model.onnx" or served == name:
+            (area / name).replace(target / name)
+
+
+def _work(
+    request: ExportRequest, places: Places, area: Path, *, seconds: float, more: dict[str, str] | None = None
+) -> Path:
+    """Have a worker do it in a fresh area; gives the copy of the model that it worked on."""
     shutil.rmtree(area, ignore_errors=True)
     area.mkdir(parents=True)
     model = _fetch_model(request, places, area)
@@ -107,19 +151,16 @@ def run_export(request: ExportRequest, places: Places) -> None:
         "OPENBLAS_NUM_THREADS": "1",
         "LOKY_MAX_CPU_COUNT": "1",
         "PYTHONHASHSEED": "0",
+        **(more or {}),
     })  # fmt: skip
     if not os.access(env.get("HOME", "/nonexistent"), os.W_OK):
         env["HOME"] = "/tmp"  # noqa: S108 - the pod's own emptyDir
     command = (sys.executable, str(Path(__file__).resolve().parent), "worker")
     cwd = places.project if places.project.is_dir() else area
     journal = Journal()
-    outcome = supervise(Run(command, cwd, env, request.timeout_seconds), journal)
+    outcome = supervise(Run(command, cwd, env, seconds), journal)
     judge(request, outcome, area, journal)
-    target = places.work / "model"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for name in RESULTS:
-        (area / name).replace(target / name)
+    return model
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ _CODES = {
 }  # fmt: skip
 
 Answering = Callable[[dict[str, Any], memoryview], tuple[list[dict[str, Any]], list[bytes]]]
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def answering(model: Path, signature: Path, function: str | None) -> Answering:
@@ -37,7 +38,11 @@ def answering(model: Path, signature: Path, function: str | None) -> Answering:
     for name in ("numpy", "pandas"):
         if has(name):
             importlib.import_module(name)
-    ask = _function(function, described) if function else _methods(load_model(model), described)
+    return replying(_function(function, described) if function else methods_of(load_model(model), described), described)
+
+
+def replying(ask: Ask, described: dict[str, Any]) -> Answering:
+    """Give a function from a message to its answer, for what answers inputs by name with outputs by name."""
 
     def answer(header: dict[str, Any], raw: memoryview) -> tuple[list[dict[str, Any]], list[bytes]]:
         inputs, offset = {}, 0
@@ -56,7 +61,7 @@ def answering(model: Path, signature: Path, function: str | None) -> Answering:
     return answer
 
 
-def _function(name: str, described: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _function(name: str, described: dict[str, Any]) -> Ask:
     module, _, attribute = name.partition(":")
     found = getattr(importlib.import_module(module), attribute, None)
     if not callable(found):
@@ -72,23 +77,54 @@ def _function(name: str, described: dict[str, Any]) -> Callable[[dict[str, Any]]
     return ask
 
 
-def _methods(model: Any, described: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def methods_of(model: Any, described: dict[str, Any]) -> Ask:
+    """Ask a model by the methods that its signature names.
+
+    Raises:
+        Failure: If it has not all of them.
+    """
     for spec in described["outputs"]:
         if not hasattr(model, spec.get("method", "predict")):
             raise Failure("ModelLoadFailed", f"The model has no method {spec['method']}.")
-    on_frames = hasattr(model, "feature_names_in_") and has("pandas")
+    framed = hasattr(model, "feature_names_in_") and has("pandas")
+    on_frames = described.get("takes", "frame" if framed else "matrix") == "frame"
+    markers = {spec["name"]: _MARKERS.get(spec.get("marker", "")) for spec in described["inputs"]}
 
     def ask(inputs: dict[str, Any]) -> dict[str, Any]:
-        columns = None
-        if on_frames or len(inputs) > 1:
-            columns = _columns(inputs, described)
-            rows = pd.DataFrame(columns) if on_frames else np.array(list(columns.values()), dtype=object).T
+        arrays = {name: _array(tensor, raw, markers.get(name)) for name, (tensor, raw) in inputs.items()}
+        if on_frames:
+            rows = pd.DataFrame(_by_column(arrays, described.get("columns") or []))
+        elif len(arrays) > 1:
+            rows = np.array([array.ravel() for array in arrays.values()], dtype=object).T
         else:
-            ((tensor, raw),) = inputs.values()
-            rows = np.frombuffer(raw, "<" + _CODES[tensor["datatype"]]).reshape(tensor["shape"])
+            (rows,) = arrays.values()
         return {spec["name"]: getattr(model, spec.get("method", "predict"))(rows) for spec in described["outputs"]}
 
     return ask
+
+
+_MARKERS: dict[str, tuple[Any, ...]] = {"nan": (math.nan,), "none": (None,)}
+"""What a model was fitted on for a missing string, by the word in the signature; else None, and "" stays."""
+
+
+def _array(tensor: dict[str, Any], raw: memoryview, marker: tuple[Any, ...] | None) -> Any:
+    """Give a tensor as the model takes it: missing numbers as NaN, missing strings as its marker."""
+    if tensor["datatype"] != "BYTES":
+        return np.frombuffer(raw, "<" + _CODES[tensor["datatype"]]).reshape(tensor["shape"])
+    values = list(strings_from(raw))
+    if marker is not None:
+        values = [marker[0] if value in (None, "") else value for value in values]
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array.reshape(tensor["shape"])
+
+
+def _by_column(arrays: dict[str, Any], columns: list[str]) -> dict[str, Any]:
+    """Give every column by its name, a matrix taken apart."""
+    if len(arrays) == 1 and list(arrays) != columns and columns:
+        (matrix,) = arrays.values()
+        return {name: matrix[:, place] for place, name in enumerate(columns)}
+    return {name: array.ravel() for name, array in arrays.items()}
 
 
 def _columns(inputs: dict[str, Any], described: dict[str, Any]) -> dict[str, list[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .answers import Original, Output, Session
+from .answers import Asked, Original, Output
 from .failure import Failure
 from .foreign import np
 from .rows import Rows
@@ -33,15 +33,13 @@ class Compared:
         return self.largest <= difference and self.flips <= flips
 
 
-def compare(
-    original: Original, session: Session, outputs: list[Output], *, asked: Rows, fed: dict[str, Any]
-) -> Compared:
+def compare(original: Original, session: Asked, outputs: list[Output], *, asked: Rows, fed: dict[str, Any]) -> Compared:
     """Ask both and measure: ``asked`` goes to the original and ``fed`` to ONNX."""
     return _compare(original, session, outputs, asked=asked, fed=fed)
 
 
 def compare_made_up(
-    original: Original, session: Session, outputs: list[Output], *, asked: Rows, fed: dict[str, Any]
+    original: Original, session: Asked, outputs: list[Output], *, asked: Rows, fed: dict[str, Any]
 ) -> Compared:
     """Do as `compare`, on rows that nobody sent: a label that flips at an exact tie is counted apart.
 
@@ -68,7 +66,7 @@ def compare_made_up(
 
 
 def _compare(
-    original: Original, session: Session, outputs: list[Output], *, asked: Rows, fed: dict[str, Any]
+    original: Original, session: Asked, outputs: list[Output], *, asked: Rows, fed: dict[str, Any]
 ) -> Compared:
     answers = dict(zip(session.outputs, session.run(fed)))  # noqa: B905 - Python 3.9
     result = Compared(rows=len(asked))

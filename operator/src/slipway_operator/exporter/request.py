@@ -52,6 +52,8 @@ class ExportRequest:
     max_absolute_difference: float
     max_label_flips: int
     timeout_seconds: float
+    native: bool = False
+    """A model that cannot be ONNX is to be answered by itself, instead of being refused."""
 
 
 def _raw() -> dict[str, Any]:
@@ -92,6 +94,7 @@ def export_request() -> ExportRequest:
             max_absolute_difference=float(raw["maxAbsoluteDifference"]),
             max_label_flips=int(raw["maxLabelFlips"]),
             timeout_seconds=float(raw.get("timeoutSeconds", 900)),
+            native=raw.get("onFailure") == "ServeNative",
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Failure("RequestInvalid", f"The export request lacks {error}.") from error

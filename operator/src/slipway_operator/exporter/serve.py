@@ -29,6 +29,7 @@ from typing import Any
 
 from .failure import Failure
 from .model_answers import answering
+from .train import usable_processors
 from .wire import Channel, Closed
 
 VARIABLE = "SLIPWAY_WORKER"
@@ -93,7 +94,7 @@ def _supervise() -> int:
     pause = 0.0
     while not stopping.is_set():
         began = time.monotonic()
-        environment = {**os.environ, "SLIPWAY_WORKER_ROLE": "answer"}
+        environment = {**_threads(), **os.environ, "SLIPWAY_WORKER_ROLE": "answer"}
         process = subprocess.Popen([sys.executable, sys.argv[0], "serve"], env=environment)
         current[:] = [process]
         if stopping.is_set():
@@ -106,6 +107,13 @@ def _supervise() -> int:
         _say(f"the worker ended with status {status} after {lived:.1f} s; another begins in {pause:.1f} s")
         stopping.wait(pause)
     return 0
+
+
+def _threads() -> dict[str, str]:
+    """Say how many processors there are to those who would count the node's, unless the pod says otherwise."""
+    count = str(usable_processors())
+    # Threads that spin while they wait take the time of the runtime beside them.
+    return {"OMP_NUM_THREADS": count, "LOKY_MAX_CPU_COUNT": count, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def _say(what: str) -> None:

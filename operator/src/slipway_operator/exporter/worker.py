@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import artifacts, committed, probes
+from . import artifacts, committed, native, probes
 from .answers import Original, Output, Session, pair
 from .columns import known_categories
 from .convert import Converted, convert
 from .example import read_example
-from .export import LOADING, WRITTEN
+from .export import LOADING, NATIVE, WRITTEN
 from .failure import Failure
 from .loading import check_estimator, load_model
 from .parity import Compared, compare, compare_made_up, refuse
@@ -80,6 +80,11 @@ class Worker:
         Raises:
             Failure: As ``docs/export.md`` lists.
         """
+        if NATIVE in os.environ:
+            self.stage("asking the model itself")
+            native.take(self.request, self.places, self.model_file, self.area)
+            self.stage(WRITTEN)
+            return
         if self.model_file.suffix.lower() == ".onnx":
             self.stage("checking the ONNX model")
             committed.take(self.request, self.places, self.model_file, self.area)
@@ -251,17 +256,18 @@ def _fact(compared: Compared) -> dict[str, Any]:
     }
 
 
-def _put_tools_first(places: Places) -> None:
-    """Let imports find the tools layer before the project's own packages, and the project itself."""
+def _put_first(places: Places) -> None:
+    """Let imports find the project, and before it, for a conversion, the tools layer; a server has no such layer."""
     own = [str(places.project / "src"), str(places.project)]
-    sys.path[:] = [str(places.tools), *own, *(entry for entry in sys.path if entry and entry not in own)]
+    tools = [] if NATIVE in os.environ else [str(places.tools)]
+    sys.path[:] = [*tools, *own, *(entry for entry in sys.path if entry and entry not in own)]
 
 
 def main() -> int:
     """Do the work that `export` asks for, and leave a sentence where that fails."""
     area = Path(os.environ["SLIPWAY_EXPORT_AREA"])
     places = Places.from_environment()
-    _put_tools_first(places)
+    _put_first(places)
     try:
         worker = Worker(export_request(), places, Path(os.environ["SLIPWAY_MODEL_FILE"]), area)
         worker.run()

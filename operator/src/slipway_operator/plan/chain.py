@@ -101,6 +101,9 @@ def content_of(built: Built, trained: Trained | None, exported: Exported, *, run
         artifact=exported.artifact,
         signature=exported.signature,
         runtime=runtime,
+        engine=exported.engine,
+        worker=built.export_image if exported.engine is not None else None,
+        file=exported.file,
     )
 
 

@@ -178,7 +178,8 @@ def uses_of(entry: LoggedEntry) -> Uses:
     """All that an entry's content has in the registry, with the image that its export ran in."""
     made = [str(r.answer.get("exportImage") or "") for r in entry.entry.steps if r.name == "Build"]
     content = entry.entry.digests
-    own = {content.package, content.image, content.model_image, content.artifact, content.trained or "", *made}
+    own = {content.package, content.image, content.model_image, content.artifact, *made}
+    own |= {content.trained or "", content.worker or ""}
     return Uses(frozenset(own - {""}), frozenset({content.environment}))
 
 

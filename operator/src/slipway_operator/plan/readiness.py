@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from slipway_operator.domain.conditions import find_condition
 from slipway_operator.domain.reasons import Reason, well_formed
+from slipway_operator.plan.native import NAME as WORKER
 from slipway_operator.plan.observed import Manifest, Observed, Trouble
 from slipway_operator.plan.outcomes import failed_message
 from slipway_operator.plan.troubles import containers_of, refused_replicas, trouble_of, waits_of
@@ -85,7 +86,8 @@ def _crash(pod: Manifest) -> Trouble | None:
             continue
         stalled = int(container.get("restartCount", 0)) >= CRASHES
         if ended.get("reason") == "OOMKilled":
-            text = "a serving pod needed more memory than its limit: raise spec.serving.resources.limits.memory"
+            field = "spec.serving.native.resources" if container["name"] == WORKER else "spec.serving.resources"
+            text = f"a serving pod needed more memory than its limit: raise {field}.limits.memory"
             return Trouble(reason=Reason.SERVING_OUT_OF_MEMORY, message=text, stalled=stalled)
         told = failed_message(ended.get("message") or "")
         if told is not None:

@@ -10,11 +10,14 @@ from slipway_operator.api import ModelDeploymentSpec, Records, Serving, Traces, 
 from slipway_operator.domain.contents import Content
 from slipway_operator.domain.requests import MODEL, SECRETS
 from slipway_operator.domain.settings import Settings
+from slipway_operator.plan.native import SHARED, is_native, native_arguments, start_seconds
 from slipway_operator.plan.observed import Manifest, Observed
 from slipway_operator.plan.pods import container_security, mount, secret_mounts, secret_volumes
 from slipway_operator.plan.ports import PORT, PROBE_PORT, PROBES, container_ports, has_probe_port
 
 DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
+START_SECONDS = 90
+"""A minute and a half for a large model on a small node."""
 RECORDS = "/records"
 """Where a claim for records is mounted."""
 
@@ -28,6 +31,7 @@ def runtime_container(seen: Observed, spec: ModelDeploymentSpec, content: Conten
         return {"httpGet": {"path": path, "port": port}, **numbers}
 
     secrets = serving_secrets(serving)
+    start = start_seconds(serving) if is_native(content) else START_SECONDS
     return {
         "name": "runtime",
         "image": content.runtime,
@@ -43,14 +47,15 @@ def runtime_container(seen: Observed, spec: ModelDeploymentSpec, content: Conten
             content.onnx,
             "--port",
             str(PORT),
+            *(native_arguments(serving, content) if is_native(content) else ()),
             *asked_arguments(serving, seen.settings),
         ],
         "ports": container_ports(serving),
         "resources": serving_resources(spec),
         "securityContext": container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        # Ready after the example rows were answered; a minute and a half for a large model on a small node.
-        "startupProbe": probe("/v2/health/ready", periodSeconds=1, timeoutSeconds=2, failureThreshold=90),
+        # Ready after the example rows were answered.
+        "startupProbe": probe("/v2/health/ready", periodSeconds=1, timeoutSeconds=2, failureThreshold=start),
         "readinessProbe": probe("/v2/health/ready", periodSeconds=5, timeoutSeconds=2, failureThreshold=2),
         "livenessProbe": probe("/v2/health/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
         "volumeMounts": [
@@ -58,6 +63,7 @@ def runtime_container(seen: Observed, spec: ModelDeploymentSpec, content: Conten
             mount("tmp", "/tmp"),  # noqa: S108 - a volume
             *secret_mounts(secrets, tuple(secrets)),
             *([mount("records", RECORDS)] if _claim(serving) is not None else []),
+            *([mount("worker", SHARED)] if is_native(content) else []),
         ],
     }
 

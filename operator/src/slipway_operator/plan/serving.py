@@ -8,6 +8,7 @@ from slipway_operator.api import Autoscaling, ModelDeploymentSpec, Serving
 from slipway_operator.domain import labels
 from slipway_operator.domain.contents import Content
 from slipway_operator.domain.requests import MODEL
+from slipway_operator.plan.native import is_native, native_volumes, worker_container
 from slipway_operator.plan.observed import Manifest, Observed, metadata_for
 from slipway_operator.plan.pods import container_security, mount, pod_spec, scratch, secret_mounts, secret_volumes
 from slipway_operator.plan.ports import service_ports
@@ -173,10 +174,13 @@ def _serving_pod(seen: Observed, spec: ModelDeploymentSpec, served: Served, *, o
     secrets = {"registry": settings.registry.secret_name}
     if served.image_volume:
         volumes = [{"name": "model", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}]
-        before: Manifest = {}
+        before = []
     else:
         volumes = [scratch("model", "2Gi"), *secret_volumes(secrets)]
-        before = {"initContainers": [_puller(seen, served, reference, secrets)]}
+        before = [_puller(seen, served, reference, secrets)]
+    if is_native(content):
+        volumes += native_volumes()
+        before.append(worker_container(settings, spec.serving, content, served.repository))
     return pod_spec(
         settings,
         terminationGracePeriodSeconds=DRAIN_SECONDS,
@@ -202,7 +206,7 @@ def _serving_pod(seen: Observed, spec: ModelDeploymentSpec, served: Served, *, o
                 ]
             }
         },
-        **before,
+        **({"initContainers": before} if before else {}),
         containers=[runtime_container(seen, spec, content)],
         volumes=[*volumes, scratch("tmp", "256Mi"), *runtime_volumes(spec.serving)],
     )

@@ -15,6 +15,7 @@ from slipway_operator.domain.conditions import (
     READY,
     RECONCILING,
     ROLLBACK_READY,
+    SERVED_NATIVELY,
     STALLED,
     Condition,
     clipped,
@@ -29,6 +30,7 @@ from slipway_operator.plan.attempts import StepResult
 from slipway_operator.plan.chain import Chain
 from slipway_operator.plan.decisions import rows_of
 from slipway_operator.plan.holds import active_holds
+from slipway_operator.plan.native import is_native
 from slipway_operator.plan.observed import Manifest, Observed
 from slipway_operator.plan.proof import State
 from slipway_operator.plan.rollout import live_since
@@ -59,7 +61,8 @@ _KEPT = (
 def status_for(story: Story) -> Manifest:
     """The whole status."""
     seen, verdict = story.seen, verdict_of(story)
-    more = [c for c in (_available(story), _rollback_ready(story), _log_intact(story)) if c is not None]
+    told = (_available(story), _rollback_ready(story), _log_intact(story), _served_natively(story))
+    more = [c for c in told if c is not None]
     conditions = conditions_for(seen.status.get("conditions") or (), verdict, more, seen=seen)
     live = story.entries[-1].entry if story.entries else None
     body: dict[str, Any] = {
@@ -126,6 +129,23 @@ def summary_of(verdict: Verdict) -> str:
         verdict.message if verdict.state == "Settled" else f"{words}: {verdict.message}" if verdict.message else words
     )
     return clipped(" ".join(text.split()), SUMMARY_LIMIT)
+
+
+def _served_natively(story: Story) -> Condition | None:
+    """Said as long as it is so, and once when it is so no more."""
+    live = story.entries[-1].entry if story.entries else None
+    if live is None or not is_native(live.digests):
+        before = find_condition(story.seen.status.get("conditions") or (), SERVED_NATIVELY)
+        words = "the live content is answered by ONNX Runtime"
+        return Condition(SERVED_NATIVELY, "False", "Onnx", words) if before is not None else None
+    answers = [r.answer for r in live.steps if r.name == "Export"]
+    why = str(answers[-1].get("why") or "") if answers else ""
+    words = (
+        "the model itself answers, in the project's environment beside the runtime, as it cannot be ONNX"
+        f"{f' ({why})' if why else ''}. What that costs: one prediction at a time in each pod, a larger image and more "
+        "memory, a slower start, and no export to other languages"
+    )
+    return Condition(SERVED_NATIVELY, "True", "NotOnnx", words)
 
 
 def _url(story: Story) -> str:
@@ -310,6 +330,7 @@ def _export(chain: Chain | None) -> Manifest | None:
         "rows": exported.rows,
         "maxAbsoluteDifference": exported.max_absolute_difference,
         "labelFlips": exported.label_flips,
+        **({"engine": exported.engine, "why": exported.why} if exported.engine is not None else {}),
     }
 
 

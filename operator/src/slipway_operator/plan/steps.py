@@ -269,10 +269,11 @@ def export_spec(way: Way, built: Built, trained: Trained | None, *, chain: str) 
         max_absolute_difference=spec.export.parity.max_absolute_difference,
         max_label_flips=spec.export.parity.max_label_flips,
         timeout_seconds=seconds,
+        on_failure="ServeNative" if spec.export.on_failure == "ServeNative" else None,
     )
-    key = way.key(
-        "export", built.export_image, request.model_dump(mode="json", exclude={"timeout_seconds", "registry"})
-    )
+    # What says nothing is not part of the key, so that a model that was exported before keeps its export.
+    silent = {"timeout_seconds", "registry", *(("on_failure",) if request.on_failure is None else ())}
+    key = way.key("export", built.export_image, request.model_dump(mode="json", exclude=silent))
     fetch = Container(
         name="fetch",
         image=way.seen.settings.images.builder,

@@ -8,6 +8,7 @@ from slipway_operator.domain.contents import Content
 from slipway_operator.domain.durations import format_time, parse_time
 from slipway_operator.domain.reasons import Reason
 from slipway_operator.domain.revisions import Cause
+from slipway_operator.plan.native import is_native
 from slipway_operator.plan.observed import Trouble
 from slipway_operator.plan.readiness import Readiness
 from slipway_operator.plan.rollout import CanaryState
@@ -83,7 +84,8 @@ def _verdict_on_live(story: Story) -> Verdict:
         if live.updated < live.size <= live.ready:
             return Verdict(Reason.SCALING, f"{live.updated} of {live.size} pods are replaced by newer ones", "Moving")
         return Verdict(Reason.SCALING, f"{live.ready} of {live.size} pods answer", "Moving")
-    return Verdict(Reason.SERVING, f"revision {entry.number} answers (content {entry.digests.short})", "Settled")
+    how = ", by the model itself" if is_native(entry.digests) else ""
+    return Verdict(Reason.SERVING, f"revision {entry.number} answers (content {entry.digests.short}{how})", "Settled")
 
 
 def _told(trouble: Trouble) -> Verdict:

@@ -11,6 +11,7 @@ from slipway_operator.domain import labels
 from slipway_operator.domain.conditions import is_true
 from slipway_operator.domain.durations import parse_time
 from slipway_operator.domain.revisions import Cause, LoggedEntry
+from slipway_operator.plan.native import NAME as WORKER
 from slipway_operator.plan.observed import Manifest, Observed, Sample
 from slipway_operator.plan.troubles import containers_of
 
@@ -127,8 +128,9 @@ def quantile_millis(samples: Iterable[Sample], quantile: float) -> float | None:
 def _failed_probes(pod: Mapping[str, Manifest]) -> int:
     """Restarts of a pod's containers, and one more where it has answered and does not now."""
     containers = [c for c in containers_of(pod) if c.get("name") != "pull"]
+    # A worker is started before the runtime; that it runs does not say that the pod has answered.
+    started = any(c.get("started") for c in containers if c.get("name") != WORKER)
     restarts = sum(int(c.get("restartCount", 0)) for c in containers)
     status = pod.get("status") or {}
-    started = any(c.get("started") for c in containers)
     lost = started and not is_true(status.get("conditions") or (), "Ready")
     return restarts + (1 if lost else 0)

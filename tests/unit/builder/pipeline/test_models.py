@@ -255,6 +255,42 @@ def test_an_older_export_left_no_reference(exporting, place):
     assert {path.name for path in (place.work / "pulled").iterdir()} == files, "a pod of an older content starts"
 
 
+def native(place: Workplace, **changes: object) -> None:
+    """What the exporter leaves of a model that answers by itself."""
+    model = "sha256:" + hashlib.sha256(b"onnx").hexdigest()
+    why = {"reason": "ConversionUnsupported", "message": "no converter for Größe " * 40}
+    exported(place, **{"engine": "worker", "digests": {"model": model}, "why": why, **changes})
+    (place.work / "model" / "model.onnx").rename(place.work / "model" / "model.joblib")
+
+
+def test_a_model_that_answers_by_itself_becomes_an_image_where_that_was_asked_for(exporting, place, tmp_path):
+    native(place)
+
+    answer = export.push_model(exporting.model_copy(update={"on_failure": "ServeNative"}), place)
+
+    assert (answer.engine, answer.file, answer.onnx) == ("worker", "model.joblib", answer.model)
+    assert str(answer.why).startswith("no converter for Größe")
+    assert len(answers.text_of(answer)) < 1024
+    target = tmp_path / "model"
+    image = f"{exporting.registry.prefix}/team/flights@{answer.image}"
+    pull_model(image, target, place, insecure=True)
+    assert {path.name for path in target.iterdir()} == {*export.FILES, "model.joblib"} - {"model.onnx"}
+
+
+def test_a_model_that_answers_by_itself_is_refused_where_nobody_asked_for_it(exporting, place):
+    native(place)
+
+    with pytest.raises(StepFailed, match="ExportResultMissing"):
+        export.push_model(exporting, place)
+
+
+def test_the_model_that_answers_by_itself_is_the_one_of_the_certificate(exporting, place):
+    native(place, digests={"model": DIGEST})
+
+    with pytest.raises(StepFailed, match="CertificateInvalid"):
+        export.push_model(exporting.model_copy(update={"on_failure": "ServeNative"}), place)
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ""])
 def test_no_path_leads_out_of_a_volume(tmp_path, name):
     (tmp_path / "work").mkdir()

@@ -1,0 +1,108 @@
+"""A model that cannot be ONNX, on the real cluster: refused at first, then answered by itself, fenced off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.install import Lab
+from lab.kube import Manifest, condition, post, wait_for
+from lab.projects import FLOWER, model_deployment, spec, write_project
+
+NAME = "own-code"
+
+FLOWERS = '''\
+"""Code of the project's own, which no converter knows."""
+
+import numpy as np
+
+
+def with_areas(rows):
+    rows = np.asarray(rows, dtype=float)
+    return np.column_stack([rows, rows[:, 0] * rows[:, 1], rows[:, 2] * rows[:, 3]])
+'''
+
+TRAIN = '''\
+"""Train on 150 flowers, with a step of the project's own."""
+
+import json
+
+import joblib
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from flowers import with_areas
+
+rows, species = load_iris(return_X_y=True)
+model = make_pipeline(FunctionTransformer(with_areas), LogisticRegression(max_iter=2000)).fit(rows, species)
+joblib.dump(model, "model.joblib")
+json.dump({"accuracy": model.score(rows, species)}, open("metrics.json", "w"))
+'''
+
+
+def test_a_model_that_cannot_be_onnx_answers_by_itself_where_that_is_asked_for(
+    lab: Lab, namespace: str, settled: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    """It stays refused until the spec says so; then the status says what that costs, and the pod holds it back."""
+    ref = lab.git.publish(NAME, write_project(tmp_path / "tree", {"train.py": TRAIN, "flowers.py": FLOWERS}))
+    wanted = spec(lab.git.url(NAME), ref)
+    lab.kube.apply(model_deployment(NAME, namespace, wanted))
+
+    def refused() -> bool:
+        found = lab.kube.get("modeldeployment", NAME, namespace) or {}
+        return condition(found, "Ready")["reason"] == "ConversionUnsupported"
+
+    wait_for(refused, seconds=300, what="the conversion to be refused", every=1)
+
+    lab.kube.apply(model_deployment(NAME, namespace, {**wanted, "export": {"onFailure": "ServeNative"}}))
+    status = settled(NAME, namespace)["status"]
+
+    assert status["export"]["engine"] == "worker"
+    assert "by the model itself" in status["summary"]
+    told = condition({"status": status}, "ServedNatively")
+    assert told["status"] == "True"
+    assert "one prediction at a time" in told["message"]
+    service = lab.kube.get("service", NAME, namespace)
+    assert service is not None
+    url = f"http://{service['spec']['clusterIP']}/predict"
+    (answer,) = post(url, {"rows": [FLOWER]})["predictions"]
+    assert answer["label"] == 0
+    assert abs(sum(answer["probabilities"].values()) - 1) < 1e-9
+
+    (pod,) = lab.kube.list("pods", namespace, f"slipway.dev/lane={status['live']['content']}")
+    (worker,) = [c for c in pod["spec"]["initContainers"] if c["name"] == "worker"]
+    assert worker["securityContext"]["readOnlyRootFilesystem"] is True
+    inside = ("exec", pod["metadata"]["name"], "-n", namespace, "-c", "worker", "--", "/opt/env/bin/python", "-c")
+    tries = (
+        "import json, os, pathlib\n"
+        "def can(path):\n"
+        "    try:\n"
+        "        pathlib.Path(path).write_text('x')\n"
+        "    except OSError:\n"
+        "        return False\n"
+        "    return True\n"
+        "print(json.dumps({'user': os.getuid(), 'project': can('/opt/project/x'), 'model': can('/model/x'),"
+        " 'token': os.path.exists('/var/run/secrets/kubernetes.io'), 'secrets': os.path.exists('/secrets')}))\n"
+    )
+    found = json.loads(lab.kube.run(*inside, tries))
+    assert found == {"user": 65532, "project": False, "model": False, "token": False, "secrets": False}
+
+    # What the project's code does costs its request, and no other.
+    end = "import os, signal; [os.kill(int(p), 9) for p in os.listdir('/proc') if p.isdigit() and int(p) > 1"
+    end += " and b'serve' in open(f'/proc/{p}/cmdline','rb').read() and int(p) != os.getpid()]"
+    lab.kube.run(*inside, end)
+
+    def answers() -> bool:
+        try:
+            return bool(post(url, {"rows": [FLOWER]})["predictions"])
+        except OSError:
+            return False
+
+    wait_for(answers, seconds=60, what="another process to answer")
+    after = lab.kube.get("pod", pod["metadata"]["name"], namespace)
+    assert after is not None, "the pod is the same one"
+    restarts = [c["restartCount"] for c in after["status"]["containerStatuses"]]
+    assert restarts == [0], "the runtime went on"

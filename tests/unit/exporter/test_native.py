@@ -1,0 +1,199 @@
+# mypy: disable-error-code="import-untyped,misc"
+"""A model that cannot be ONNX: refused unless it may be served natively, and then proven by its own answers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+PROJECT = textwrap.dedent(
+    '''
+    """A model of a project's own."""
+
+    import numpy as np
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.preprocessing import FunctionTransformer
+
+    def squares(rows):
+        return np.hstack([np.asarray(rows, dtype=float), np.asarray(rows, dtype=float) ** 2])
+
+    class Nearest(ClassifierMixin, BaseEstimator):
+        def fit(self, rows, labels):
+            self.classes_ = np.unique(labels)
+            self.centres_ = np.array([np.asarray(rows)[labels == one].mean(axis=0) for one in self.classes_])
+            return self
+
+        def predict_proba(self, rows):
+            distance = ((np.asarray(rows)[:, None, :] - self.centres_) ** 2).sum(axis=2)
+            close = np.exp(-distance)
+            return close / close.sum(axis=1, keepdims=True)
+
+        def predict(self, rows):
+            return self.classes_[self.predict_proba(rows).argmax(axis=1)]
+
+    class Frames:
+        """No estimator at all: takes a frame, and knows what a missing string looks like."""
+
+        def predict(self, rows):
+            shops = ["nowhere" if shop != shop else shop for shop in rows["shop"]]
+            return [f"{shop}:{0 if amount != amount else amount:.1f}" for shop, amount in zip(shops, rows["amount"])]
+    '''
+)
+MAKE = textwrap.dedent(
+    """
+    import joblib, numpy as np
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+    import shop
+
+    rows = np.random.default_rng(0).normal(size=(60, 3)).round(2)
+    labels = np.where(rows.sum(axis=1) > 0, "yes", "no")
+    model = {make}
+    joblib.dump(model, "model.joblib")
+    """
+)
+NEAREST = "shop.Nearest().fit(rows, labels)"
+FUNCTION = "make_pipeline(FunctionTransformer(shop.squares), LogisticRegression()).fit(rows, labels)"
+
+
+def written(station, make: str, sample: str | None = None):
+    """A project with code of its own and a model that was trained with it."""
+    (station.project / "shop.py").write_text(PROJECT)
+    (station.project / "train.py").write_text(MAKE.format(make=make))
+    rows = np.random.default_rng(1).normal(size=(12, 3)).round(2)
+    lines = "\n".join(",".join(map(str, row)) for row in rows)
+    (station.project / "sample.csv").write_text(sample or f"a,b,c\n{lines}\n")
+    return station.train(sys.executable, "train.py")
+
+
+@pytest.mark.parametrize("make", [NEAREST, FUNCTION], ids=["custom-class", "function-transformer"])
+def test_it_is_refused_by_default(station, make):
+    written(station, make).export_in_container(trained="sha256:0")
+
+    assert station.message["reason"] == "ConversionUnsupported"
+
+
+@pytest.mark.parametrize("make", [NEAREST, FUNCTION], ids=["custom-class", "function-transformer"])
+def test_it_is_served_natively_where_that_is_asked_for(station, make):
+    written(station, make).export_in_container(trained="sha256:0", onFailure="ServeNative")
+
+    certificate, signature, examples = (station.result(name) for name in ("certificate", "signature", "examples"))
+    assert (certificate["engine"], certificate["file"], certificate["rows"]) == ("worker", "model.joblib", 12)
+    assert certificate["why"]["reason"] == "ConversionUnsupported"
+    assert certificate["labelFlips"] == 0
+    assert {o["name"]: (o["method"], o["datatype"], o["shape"]) for o in signature["outputs"]} == {
+        "label": ("predict", "BYTES", [-1]),
+        "probabilities": ("predict_proba", "FP64", [-1, 2]),
+    }
+    assert signature["classes"] == ["no", "yes"]
+    assert set(examples["outputs"][0]["data"]) <= {"no", "yes"}
+    left = {path.name for path in (station.work / "model").iterdir()}
+    assert left == {"model.joblib", "signature.json", "examples.json", "reference.json", "certificate.json"}
+    assert (station.work / "model/model.joblib").read_bytes() == (station.work / "trained/model.joblib").read_bytes()
+
+
+def test_a_model_that_takes_a_frame_sees_missing_values_as_it_did(station):
+    sample = "shop,amount\nParis,1.5\n,2.0\nRome,\n"
+    written(station, "shop.Frames()", sample).export_in_container(trained="sha256:0", onFailure="ServeNative")
+
+    (answer,) = station.result("examples")["outputs"]
+    assert answer["data"] == ["Paris:1.5", "nowhere:2.0", "Rome:0.0"]
+    assert station.result("signature")["takes"] == "frame"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"), [("{'a': 1}", "ModelTypeUnsupported"), ("shop.Nearest", "ModelTypeUnsupported")]
+)
+def test_what_answers_nothing_is_refused_all_the_same(station, make, reason):
+    written(station, make).export_in_container(trained="sha256:0", onFailure="ServeNative")
+
+    assert station.message["reason"] == reason
+
+
+def test_a_model_that_can_be_onnx_is_onnx(station):
+    written(station, "LogisticRegression().fit(rows, labels)")
+    station.export_in_container(trained="sha256:0", onFailure="ServeNative")
+
+    assert "engine" not in station.result("certificate")
+    assert (station.work / "model/model.onnx").is_file()
+    assert not (station.work / "model/model.joblib").exists()
+
+
+def test_a_model_that_refuses_its_example_is_not_served(station):
+    written(station, NEAREST, "a,b\n1,2\n").export_in_container(trained="sha256:0", onFailure="ServeNative")
+
+    assert station.message["reason"] in {"ExampleUnreadable", "ExampleColumnsMismatch"}
+
+
+@contextlib.contextmanager
+def pod(station):
+    """Run the two containers that a serving pod has, on what the export left; gives the runtime's address."""
+    model = station.work / "model"
+    shared = station.root / "shared"
+    shared.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {
+        "socket": str(shared / "worker.sock"),
+        "model": str(model / "model.joblib"),
+        "signature": str(model / "signature.json"),
+    }
+    environment = {**os.environ, "PYTHONPATH": str(station.project), "SLIPWAY_WORKER": json.dumps(told)}
+    digest = "sha256:" + hashlib.sha256((model / "model.joblib").read_bytes()).hexdigest()
+    runtime = [sys.executable, "-m", "slipway_runtime", "--model-dir", str(model), "--name", "shop", "--version", "c0"]
+    runtime += ["--model-digest", digest, "--port", str(port), "--worker-socket", told["socket"]]
+    runtime += ["--worker-model", "model.joblib", "--drain-seconds", "0"]
+    with contextlib.ExitStack() as stack:
+        for command, env in ((station.command("serve"), environment), (runtime, dict(os.environ))):
+            process = stack.enter_context(subprocess.Popen(command, env=env))
+            stack.callback(process.terminate)
+        address = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{address}/v2/health/ready", trust_env=False).status_code == 200:
+                    break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the runtime did not get ready: the rows were not answered as recorded")
+        yield address
+
+
+def ask(address: str, *rows: dict[str, object]) -> list[dict[str, Any]]:
+    answer = httpx.post(f"{address}/predict", json={"rows": rows}, trust_env=False)
+    return answer.raise_for_status().json()["predictions"]
+
+
+def test_what_the_export_left_is_answered_as_recorded_by_a_server_and_a_runtime(station):
+    written(station, FUNCTION).export_in_container(trained="sha256:0", onFailure="ServeNative")
+    assert station.status == 0, station.output
+
+    with pod(station) as address:
+        high, low = ask(address, {"a": 3, "b": 3, "c": 3}, {"a": -3, "b": -3, "c": -3})
+
+    assert (high["label"], low["label"]) == ("yes", "no")
+    assert high["probabilities"]["yes"] > 0.5
+
+
+def test_one_row_with_a_missing_value_is_answered_as_in_the_example(station):
+    sample = "shop,amount\nParis,1.5\n,2.0\nRome,\n"
+    written(station, "shop.Frames()", sample).export_in_container(trained="sha256:0", onFailure="ServeNative")
+
+    with pod(station) as address:
+        (alone,) = ask(address, {"shop": None, "amount": None})
+
+    assert alone["prediction"] == "nowhere:0.0"
