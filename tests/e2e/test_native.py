@@ -68,6 +68,14 @@ def test_a_model_that_cannot_be_onnx_answers_by_itself_where_that_is_asked_for(
     service = lab.kube.get("service", NAME, namespace)
     assert service is not None
     url = f"http://{service['spec']['clusterIP']}/predict"
+
+    def answers() -> bool:
+        try:
+            return bool(post(url, {"rows": [FLOWER]})["predictions"])
+        except OSError:
+            return False
+
+    wait_for(answers, seconds=15, what="nodes to route to the new Service")
     (answer,) = post(url, {"rows": [FLOWER]})["predictions"]
     assert answer["label"] == 0
     assert abs(sum(answer["probabilities"].values()) - 1) < 1e-9
@@ -94,13 +102,6 @@ def test_a_model_that_cannot_be_onnx_answers_by_itself_where_that_is_asked_for(
     end = "import os, signal; [os.kill(int(p), 9) for p in os.listdir('/proc') if p.isdigit() and int(p) > 1"
     end += " and b'serve' in open(f'/proc/{p}/cmdline','rb').read() and int(p) != os.getpid()]"
     lab.kube.run(*inside, end)
-
-    def answers() -> bool:
-        try:
-            return bool(post(url, {"rows": [FLOWER]})["predictions"])
-        except OSError:
-            return False
-
     wait_for(answers, seconds=60, what="another process to answer")
     after = lab.kube.get("pod", pod["metadata"]["name"], namespace)
     assert after is not None, "the pod is the same one"
