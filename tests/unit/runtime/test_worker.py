@@ -21,8 +21,11 @@ from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyp
 
 import slipway_operator.exporter
 from slipway_runtime.engines.worker import WorkerEngine
-from slipway_runtime.errors import CannotServe, EngineFailed
+from slipway_runtime.errors import CannotServe, EngineFailed, TooLate
 from slipway_runtime.protocol.signature import read_signature
+
+BARE = str(Path(sys.executable).resolve())
+"""The interpreter below this environment."""
 
 PROJECT = """
 import ctypes, os, time
@@ -39,6 +42,12 @@ def predict(rows):
         raise ValueError("a secret of the inside")
     if 16 in first:
         kept.append(bytearray(400 << 20))
+    if 17 in first:
+        os.kill(os.getpid(), 9)  # as the kernel does where memory runs out
+    if 18 in first:
+        return {"twice": [1.0], "greeting": ["one row only"]}
+    if 19 in first:
+        return {"twice": [2 * value for value in first]}  # and no greeting
     names = [name or "nobody" for name in rows["name"]]
     return {"twice": [2 * value for value in first], "greeting": ["hello " + name for name in names]}
 """
@@ -82,7 +91,7 @@ class Pod:
         (self.model / "examples.json").write_text(json.dumps(examples))
         (self.model / "model.joblib").write_bytes(model)
 
-    async def worker(self, **settings):
+    async def worker(self, *, program=sys.executable, **settings):
         own = {
             "socket": str(self.shared / "worker.sock"),
             "model": str(self.model / "model.joblib"),
@@ -90,7 +99,7 @@ class Pod:
             **settings,
         }
         environment = {**os.environ, "SLIPWAY_WORKER": json.dumps(own), "PYTHONPATH": str(self.root / "project")}
-        command = [sys.executable, str(self.root / "exporter"), "serve"]
+        command = [program, str(self.root / "exporter"), "serve"]
         return await self._run(command, environment)
 
     async def runtime(self, *more: str):
@@ -198,10 +207,17 @@ async def test_a_projects_function_and_everything_that_it_does_wrong(pod):
     assert (raised.status_code, "secret" in raised.text) == (422, False)
     assert (await pod.ask((1, "x"))).status_code == 200
 
-    crashed = await pod.ask((13, "x"))
-    assert (crashed.status_code, crashed.headers["retry-after"]) == (503, "1")
-    await pod.until(200)  # it may have been short: the worker is begun again at once
-    assert (await pod.ask((1, "x"))).status_code == 200
+    for value, status in ((18, 500), (19, 422)):
+        wrong = await pod.ask((value, "x"), (1, "y"))
+        assert (wrong.status_code, "Traceback" in wrong.text) == (status, False)
+        await pod.until(200)
+        assert (await pod.ask((1, "x"))).status_code == 200
+
+    for value in (13, 17):
+        crashed = await pod.ask((value, "x"))
+        assert (crashed.status_code, crashed.headers["retry-after"]) == (503, "1")
+        await pod.until(200)  # it may have been short: the worker is begun again at once
+        assert (await pod.ask((1, "x"))).status_code == 200
 
     began = time.monotonic()
     hung, health = await asyncio.gather(pod.ask((14, "x")), pod.status("/v2/health/live"))
@@ -269,6 +285,8 @@ def framed(header, body=b"", magic=b"SLW1"):
         pytest.param(framed({"outputs": [{**TWICE, "datatype": "FP32"}, GREETING]}, BODY), id="datatype"),
         pytest.param(framed({"outputs": [{**TWICE, "name": "other"}, GREETING]}, BODY), id="name"),
         pytest.param(framed({"outputs": 7}), id="outputs"),
+        pytest.param(framed({"outputs": [{**TWICE, "shape": [0], "size": 0}, GREETING]}, BODY[8:]), id="rows"),
+        pytest.param(framed({"outputs": [{**TWICE, "shape": [], "size": 8}, GREETING]}, BODY), id="no-rows"),
         pytest.param(framed({"outputs": [TWICE, GREETING], "bytes": 13, "file": "short"}), id="file-cut-off"),
         pytest.param(framed({"outputs": [TWICE, GREETING], "bytes": 13, "file": "pipe"}), id="file-is-a-pipe"),
         pytest.param(framed({"outputs": [TWICE, GREETING], "bytes": 13, "file": "../secret"}), id="file-outside"),
@@ -294,6 +312,74 @@ def test_a_hostile_worker_gets_nowhere(tmp_path, answer):
                 engine.run(FEEDS)
     assert type(caught.value).__module__ == "slipway_runtime.errors"
     assert engine._connection is None
+
+
+@pytest.mark.parametrize("begun", [b"", b"SL", framed({"outputs": [TWICE, GREETING]}, BODY)[:-3]])
+def test_a_worker_that_stops_in_the_middle_is_given_up(tmp_path, begun):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "w"))
+        listener.listen()
+        engine = WorkerEngine(tmp_path / "w", SIGNATURE, seconds=0.3, start_seconds=5)
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(begun)
+            began = time.monotonic()
+            with pytest.raises(TooLate, match=r"did not answer within 0\.3 s"):
+                engine.run(FEEDS)
+    assert time.monotonic() - began < 2
+    assert not engine.is_ready(), "what hangs is not asked again at once"
+
+
+async def test_a_function_without_pandas_gets_lists_and_may_give_one_output(pod):
+    """The project's environment has neither pandas nor NumPy, and its function knows one output alone."""
+    signature = {**FUNCTION, "outputs": [{"name": "length", "datatype": "INT64", "shape": [-1]}]}
+    examples = {**EXAMPLES, "outputs": [{"name": "length", "datatype": "INT64", "shape": [1], "data": [3]}]}
+    pod.write(signature, examples)
+    (pod.root / "project" / "plain.py").write_text(
+        "import sys\n"
+        "def predict(rows):\n"
+        "    assert type(rows) is dict and 'pandas' not in sys.modules, type(rows)\n"
+        "    return [len(name or '') + (a is None) for name, a in zip(rows['name'], rows['a'])]\n"
+    )
+    # The interpreter below this environment, which has no packages.
+    await pod.worker(function="plain:predict", program=BARE)
+    await pod.runtime()
+    await pod.until(200)
+
+    answer = await pod.ask((1.0, "Ada"), (None, "É"), (2.0, None))
+
+    assert [row["length"] for row in answer.json()["predictions"]] == [3, 2, 0]
+
+
+async def test_a_worker_that_cannot_load_is_told_in_its_log_and_costs_no_wrong_answer(pod):
+    pod.write(FUNCTION, EXAMPLES)
+    await pod.worker(function="project_code:nothing_of_that_name")
+    runtime = await pod.runtime("--worker-start-seconds", "2")
+
+    assert await asyncio.wait_for(runtime.wait(), 30) == 1
+    log = (pod.root / "log").read_text()
+    assert "project_code:nothing_of_that_name is no function; name one as module:function" in log
+    assert "the worker did not begin within 2 s; look at the log of its container" in log
+
+
+async def test_more_than_a_socket_takes_goes_both_ways_as_a_file_that_is_left_to_nobody(pod):
+    """Strings of every length, 3 MB of them; the files of a worker that ended are gone with the next one."""
+    pod.write(FUNCTION, EXAMPLES)
+    await pod.worker(function="project_code:predict")
+    await pod.runtime()
+    await pod.until(200)
+    names = [None if number % 7 == 0 else "é" * (number % 300) for number in range(10_000)]
+
+    for _ in range(2):
+        answer = await pod.ask(*((float(20 + number), name) for number, name in enumerate(names)))
+        greetings = [row["greeting"] for row in answer.json()["predictions"]]
+        assert greetings == ["hello " + (name or "nobody") for name in names]
+    before = {path.name for path in pod.shared.glob("worker-*")}
+    assert (await pod.ask((13.0, "x"))).status_code == 503
+    await pod.until(200)
+
+    assert len(before) == 1
+    assert not before & {path.name for path in pod.shared.glob("worker-*")}
 
 
 def test_a_worker_that_never_begins_is_said(tmp_path):

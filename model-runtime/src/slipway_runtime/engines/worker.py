@@ -150,11 +150,16 @@ class WorkerEngine:
         if "error" in header:
             raise Refused(f"the model cannot compute an answer for these values ({str(header['error'])[:60]})")
         try:
-            return self._outputs(header["outputs"], body)
+            return self._outputs(header["outputs"], body, self._rows_of(feeds))
         except (InvalidRequest, KeyError, TypeError, ValueError) as error:
             raise EngineFailed("the model's worker gave another answer than its signature says") from error
 
-    def _outputs(self, described: list[dict[str, Any]], body: memoryview) -> list[Array]:
+    def _rows_of(self, feeds: Feeds) -> int | None:
+        """Give how many rows each output must have; None where they are not rows."""
+        signature = self._signature
+        return int(feeds[signature.inputs[0].tensor].shape[0]) if signature.is_batched else None
+
+    def _outputs(self, described: list[dict[str, Any]], body: memoryview, rows: int | None) -> list[Array]:
         found: dict[str, Array] = {}
         offset = 0
         for item in described:
@@ -165,6 +170,8 @@ class WorkerEngine:
             shape = shape_of(item["shape"], spec.name)
             found[spec.name] = _shaped(spec, from_binary(body[offset : offset + size], spec.datatype, shape, spec.name))
             offset += size
+            if rows is not None and found[spec.name].shape[0] != rows:
+                raise ValueError(f"{spec.name} has {found[spec.name].shape[0]} rows for {rows}")
         return [found[spec.name] for spec in self._signature.outputs]
 
     def _send(self, header: dict[str, Any], parts: list[bytes], end: float) -> None:
