@@ -43,13 +43,13 @@ type: $(SYNCED) ## Check types (mypy, strict).
 
 .PHONY: unit
 unit: $(SYNCED) ## Run the fast tests: no cluster, no network (the builder's talk to real servers on loopback).
-	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git h2spec sshd ssh-keygen svnserve \
+	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git h2spec versitygw sshd ssh-keygen svnserve \
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
 	@$(RUN) pytest -q -n 2 tests/unit tests/golden
 
 .PHONY: test-runtime-clients
-test-runtime-clients: $(SYNCED) ## Ask the runtime by clients of others: Java, Go, kserve, grpcurl, curl (Maven, Go and PyPI are reached).
-	@PYTHONPATH=hack python3 -m tools ensure grpcurl curl >/dev/null
+test-runtime-clients: $(SYNCED) ## Ask the runtime by clients of others: Java, C#, Go, kserve, grpcurl, curl (Maven, Go and PyPI are reached).
+	@PYTHONPATH=hack python3 -m tools ensure grpcurl curl mcs mono /usr/lib/mono/4.5/System.Net.Http.dll >/dev/null
 	@$(RUN) pytest -q -p no:cacheprovider --durations=5 tests/clients
 
 .PHONY: test-browser

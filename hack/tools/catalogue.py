@@ -132,6 +132,13 @@ GO_TOOLS = {
             stamps={"main.version": "v1.9.4"},
             cold="about a minute",
         ),
+        GoTool(
+            name="versitygw",
+            version="1.8.0",
+            programs={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+            stamps={"main.Version": "v1.8.0"},
+            cold="about 2 minutes",
+        ),
         GoTool(name="kind", version="0.33.0", programs={"kind": "sigs.k8s.io/kind"}),
         GoTool(
             name="argocd",
@@ -157,7 +164,9 @@ DEBIAN = {
     "h2load": "nghttp2-client",
     "ip": "iproute2",
     "iptables": "iptables",
+    "mcs": "mono-mcs",
     "mmdebstrap": "mmdebstrap",
+    "mono": "mono-runtime",
     "mount": "mount",
     "nft": "nftables",
     "openssl": "openssl",
@@ -170,6 +179,7 @@ DEBIAN = {
     "wrk": "wrk",
     "/usr/lib/apache2/modules/mod_dav_svn.so": "libapache2-mod-svn",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
+    "/usr/lib/mono/4.5/System.Net.Http.dll": "libmono-system-net-http4.0-cil",
 }
 """Program (or a file that tells) → the Debian package that it comes from."""
 

@@ -36,7 +36,7 @@ from slipway_operator.exporter.rows import Input
 NOTHING = """
 from slipway_runtime import metrics
 from slipway_runtime.observing import watching
-for name in ("answered", "ran", "took", "tick"):
+for name in ("answered", "answered_together", "ran", "took", "tick"):
     setattr(metrics.Metrics, name, lambda *arguments, **named: None)
 watching.Watch.tick = lambda self: setattr(self, "is_on", False)
 """

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.unit.runtime import conftest as models
 
+from slipway_runtime.http.page.snippets import snippets
 from tools.__main__ import ensure
 from tools.gobuild import find_go
 
@@ -68,6 +69,39 @@ def test_java(served):
     printed = run([program, "-cp", f"{jars}/*", str(HERE / "java" / "RuntimeClient.java"), served[1]])
 
     assert "all well" in printed
+
+
+@pytest.fixture
+def programs(served) -> dict[str, str]:
+    """The programs of the page, for a row that every language must quote in its own way."""
+    return dict(snippets(f"http://{served[0]}", {"carrier": "O'Hare \"é\\", "distance": 1.5, "month": 2}))
+
+
+def check_prediction(printed: str) -> None:
+    assert json.loads(printed)["predictions"] == [{"carrier": "O'Hare \"é\\", "distance": 1.5, "month": 12.0}]
+
+
+def test_the_java_program_of_the_page(programs, tmp_path):
+    """As it is copied, run from its source."""
+    java = shutil.which("java")
+    assert java, "Java 17 is needed"
+    (tmp_path / "Predict.java").write_text(programs["Java"], encoding="utf-8")
+
+    printed = run([java, "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", str(tmp_path / "Predict.java")])
+
+    check_prediction(printed)
+
+
+def test_the_csharp_program_of_the_page(programs, tmp_path):
+    """As it is copied, compiled and run by Debian's Mono."""
+    compiler, mono = ensure("mcs"), ensure("mono")
+    ensure("/usr/lib/mono/4.5/System.Net.Http.dll")
+    (tmp_path / "Predict.cs").write_text(programs["C#"], encoding="utf-8")
+
+    run([str(compiler), "-warnaserror+", "-r:System.Net.Http", str(tmp_path / "Predict.cs")])
+    printed = run([str(mono), str(tmp_path / "Predict.exe")], env={**os.environ, "LANG": "C.UTF-8"})
+
+    check_prediction(printed)
 
 
 def test_go(served, tmp_path):

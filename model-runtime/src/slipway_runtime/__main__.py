@@ -1,4 +1,4 @@
-"""``python -m slipway_runtime``: serve one model."""
+"""``python -m slipway_runtime``: serve one model, or several."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.logs import log_as_json
 from slipway_runtime.metrics import Metrics
-from slipway_runtime.model import ModelOptions, WorkerOptions, load_model
+from slipway_runtime.model import Model, ModelOptions, WorkerOptions, load_model
 from slipway_runtime.observing.options import add_arguments, observing_options
 from slipway_runtime.security.tls import Tls, TlsFiles
 from slipway_runtime.server import ServerOptions, serve
+from slipway_runtime.several.listing import DIGEST, NAME, read_listing
+from slipway_runtime.several.metrics import metrics_of
 
 _log = logging.getLogger("slipway_runtime")
 
@@ -31,11 +33,11 @@ _TERMINATION_LOG = Path("/dev/termination-log")
 """Where the kubelet looks for a container's last words."""
 
 
-def _matching(pattern: str, what: str) -> Callable[[str], str]:
+def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     """Make an argument's type: text of one form."""
 
     def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
+        if not pattern.fullmatch(value):
             raise argparse.ArgumentTypeError(what)
         return value
 
@@ -56,18 +58,19 @@ def _above_zero(value: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="slipway-runtime", description="Serve one model over the Open Inference Protocol."
+        prog="slipway-runtime", description="Serve one model, or several, over the Open Inference Protocol."
     )
-    name = _matching(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?", "letters, digits, '.', '_' and '-' only")
-    digest = _matching(r"sha256:[0-9a-f]{64}", "sha256: and 64 hexadecimal digits")
-    parser.add_argument(
-        "--model-dir", type=Path, required=True, help="folder with model.onnx, signature.json, examples.json"
+    name = _matching(NAME, "letters, digits, '.', '_' and '-' only")
+    one = parser.add_argument_group("one model")
+    one.add_argument("--model-dir", type=Path, help="folder with model.onnx, signature.json, examples.json")
+    one.add_argument("--name", type=name, help="the model's name in the protocol")
+    one.add_argument("--version", type=name, help="the content's short digest; comes back as model_version")
+    one.add_argument(
+        "--model-digest",
+        type=_matching(DIGEST, "sha256: and 64 hexadecimal digits"),
+        help="digest that model.onnx must have",
     )
-    parser.add_argument("--name", type=name, required=True, help="the model's name in the protocol")
-    parser.add_argument(
-        "--version", type=name, required=True, help="the content's short digest; comes back as model_version"
-    )
-    parser.add_argument("--model-digest", type=digest, required=True, help="digest that model.onnx must have")
+    parser.add_argument("--models", type=Path, help="several models: a file of JSON that names them (docs/runtime.md)")
     parser.add_argument("--host", default="", help="address to listen on; all of them if not given")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on (default %(default)s)")
     parser.add_argument(
@@ -125,6 +128,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _arguments() -> argparse.Namespace:
+    parser = _parser()
+    arguments = parser.parse_args()
+    own = {"--model-dir": "model_dir", "--name": "name", "--version": "version", "--model-digest": "model_digest"}
+    given = [name for name, place in own.items() if getattr(arguments, place) is not None]
+    if arguments.models is not None and (given or arguments.worker_socket is not None):
+        parser.error(f"--models says all of it; leave {(given or ['--worker-socket'])[0]} out")
+    if arguments.models is None and len(given) < len(own):
+        parser.error(f"{', '.join(own)} are needed, or --models")
+    return arguments
+
+
+def _asked_for(arguments: argparse.Namespace) -> list[ModelOptions]:
+    """Say which models are to be served."""
+    options = ModelOptions(
+        folder=arguments.model_dir,
+        name=arguments.name,
+        version=arguments.version,
+        digest=arguments.model_digest,
+        max_rows=arguments.max_rows,
+        watched_features=arguments.watched_features,
+        plane=PlaneLimits(batch_rows=arguments.batch_rows, queue_requests=arguments.queue_requests),
+        worker=_worker(arguments),
+    )
+    return [options] if arguments.models is None else read_listing(arguments.models, options)
+
+
+def _loaded(asked_for: list[ModelOptions]) -> tuple[list[Model], Metrics]:
+    models = []
+    for options in asked_for:
+        try:
+            models.append(load_model(options, Metrics(options.name, options.version)))
+        except CannotServe as error:
+            raise CannotServe(error.message if len(asked_for) == 1 else f"{options.name}: {error.message}") from None
+    return models, metrics_of([model.metrics for model in models])
+
+
 def _tls(arguments: argparse.Namespace) -> TlsFiles | None:
     if arguments.tls_cert is None and arguments.tls_key is None and arguments.tls_client_ca is None:
         return None
@@ -137,22 +177,14 @@ def _tls(arguments: argparse.Namespace) -> TlsFiles | None:
 
 def main() -> int:
     """Serve until told to stop; 1 with a sentence if the model must not be served."""
-    arguments = _parser().parse_args()
-    log_as_json(model=arguments.name, content=arguments.version)
-    metrics = Metrics(arguments.name, arguments.version)
-    options = ModelOptions(
-        folder=arguments.model_dir,
-        name=arguments.name,
-        version=arguments.version,
-        digest=arguments.model_digest,
-        max_rows=arguments.max_rows,
-        watched_features=arguments.watched_features,
-        plane=PlaneLimits(batch_rows=arguments.batch_rows, queue_requests=arguments.queue_requests),
-        worker=_worker(arguments),
-    )
+    arguments = _arguments()
+    if arguments.models is None:
+        log_as_json(model=arguments.name, content=arguments.version)
+    else:
+        log_as_json()
     try:
-        tls = _tls(arguments)
-        model = load_model(options, metrics)
+        tls, observing = _tls(arguments), observing_options(arguments)
+        models, metrics = _loaded(_asked_for(arguments))
     except CannotServe as error:
         return _gave_up(error.message)
     server = ServerOptions(
@@ -170,18 +202,19 @@ def main() -> int:
             connections=arguments.connections,
             connection_seconds=arguments.connection_seconds,
         ),
-        observing=observing_options(arguments),
+        observing=observing,
         tls=tls,
         api_keys=arguments.api_keys,
         probe_port=arguments.probe_port,
     )
-    _log.info("slipway-runtime %s serves %s", __version__, arguments.model_digest)
+    for model in models:
+        _log.info("slipway-runtime %s serves %s", __version__, f"{model.name} {model.version} {model.digest}")
     try:
         if arguments.workers > 1:
             from slipway_runtime.prefork.run import serve_by  # noqa: PLC0415 -- most pods have one process
 
-            return serve_by(arguments.workers, model, metrics, server)
-        uvloop.run(serve(model, metrics, server))
+            return serve_by(arguments.workers, models, metrics, server)
+        uvloop.run(serve(models, metrics, server))
     except CannotServe as error:
         return _gave_up(error.message)
     except OSError as error:

@@ -104,7 +104,8 @@ class Metrics:
     def __init__(self, model: str, content: str) -> None:
         self.model = model
         self.content = content
-        self._labels = labelled(model=model, content=content)
+        self.labels = labelled(model=model, content=content)
+        """As every series carries them."""
         self._requests: dict[tuple[str, int], int] = {}
         self._latency: dict[str, Histogram] = {}
         self._answered: dict[tuple[str, int], list[float]] = {}
@@ -122,6 +123,10 @@ class Metrics:
         """Gives the states of the pod's other worker processes."""
         self.tell: Callable[[State], None] | None = None
         """Takes this process's state twice a second, for the others."""
+
+    def of(self, endpoint: str) -> Metrics:  # noqa: ARG002 -- where there are several models, it tells which
+        """Give the numbers of the model that an endpoint belongs to."""
+        return self
 
     def watch(self, values: ValueCounts) -> None:
         """Count values, too."""
@@ -218,10 +223,11 @@ class Metrics:
     def render(self) -> bytes:
         """Write everything down, this process's numbers and those of its siblings."""
         state = added((self.state(), *self.others()), FAMILIES)
-        bounds: dict[tuple[str, str], Sequence[str]] = {}
-        if self._values is not None:
-            bounds = _compared(state, self._values)
-        return written(state, FAMILIES, self._labels, bounds)
+        return written(state, FAMILIES, self.labels, self.compare(state))
+
+    def compare(self, state: State) -> dict[tuple[str, str], Sequence[str]]:
+        """Put the model's reference beside a state's values, if it has one; gives the bounds of their histograms."""
+        return {} if self._values is None else _compared(state, self._values)
 
 
 def _labels_of(one: Described, *, feature: bool) -> str:

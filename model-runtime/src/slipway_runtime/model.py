@@ -34,6 +34,7 @@ class Model:
     digest: str
     """``sha256:…`` of the ONNX file."""
     signature: Signature
+    metrics: Metrics
     plane: DataPlane
     aligner: Aligner
     packer: Packer
@@ -42,6 +43,16 @@ class Model:
     objects: RowWriter
     example: dict[str, Any]
     """A known good value for each column; empty where the model takes no rows."""
+
+    @property
+    def makers(self) -> tuple[tuple[str, str], ...]:
+        """What every answer says of who made it."""
+        return (("slipway-content", self.version), ("slipway-model-digest", self.digest))
+
+    @property
+    def makers_in_http(self) -> bytes:
+        """The same as header lines."""
+        return "".join(f"{name}: {value}\r\n" for name, value in self.makers).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
         version=options.version,
         digest=options.digest,
         signature=signature,
+        metrics=metrics,
         plane=plane,
         aligner=aligner,
         packer=packer,

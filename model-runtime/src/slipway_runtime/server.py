@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -36,6 +37,7 @@ from slipway_runtime.security.tls import Tls, TlsFiles
 
 if TYPE_CHECKING:
     from slipway_runtime.grpc.site import Site
+    from slipway_runtime.several.front import Front
 
 _log = logging.getLogger(__name__)
 
@@ -70,21 +72,30 @@ class ServerOptions:
 
 
 class Server:
-    """Serves one model over HTTP and gRPC."""
+    """Serves one model, or several, over HTTP and gRPC."""
 
-    def __init__(self, model: Model, metrics: Metrics, options: ServerOptions) -> None:
-        self._model = model
+    def __init__(self, models: Sequence[Model], metrics: Metrics, options: ServerOptions) -> None:
+        """Prepare.
+
+        Args:
+            models: One or several, each with a name of its own.
+            metrics: The model's; of several a `SeveralMetrics` of theirs.
+            options: Where to listen, and how to end.
+        """
+        self._models = tuple(models)
         self._metrics = metrics
         self._options = options
-        self._router = Router(model, metrics, max_body=options.limits.body_bytes)
-        identity = (f"slipway-content: {model.version}\r\nslipway-model-digest: {model.digest}\r\n").encode()
-        self._head = HeadWriter(identity)
+        self._router, self._routers = _routers(self._models, metrics, max_body=options.limits.body_bytes)
+        # Of several, each names itself in its own answers.
+        self._head = HeadWriter(self._models[0].makers_in_http if len(self._models) == 1 else b"")
         self._shared = Shared(self._router.handle, self._head, metrics, sequence())
         self._shared.shortcut = self._router.shortcut
         self._shared.limits = options.limits
-        self._observers = observers(options.observing, model.signature, metrics)
+        self._observers = observers(options.observing, [(one.signature, one.metrics) for one in models], metrics)
         self._shared.watch = Watch(metrics, self._observers.listeners)
-        self._router.recorder = self._observers.recorder
+        for model, router in zip(self._models, self._routers, strict=True):
+            router.recorder = self._observers.recorders.get(model.name)
+            router.secure = options.tls is not None
         self._keys = ApiKeys(options.api_keys) if options.api_keys is not None else None
         self._tls = Tls(options.tls) if options.tls is not None else None
         if self._keys is not None or options.probe_port is not None:
@@ -128,8 +139,8 @@ class Server:
             doors.append(Door(probe, lambda: ProbeConnection(self._shared)))
         for door in doors:
             await door.open()
-        self._ready(ready=True)
         self._listening.set()
+        self._ready(ready=True)
         _log.info("ready on port %d", self.port)
         sweeper = asyncio.create_task(self._sweep(doors))
         try:
@@ -145,21 +156,32 @@ class Server:
             self._ready(ready=False)
             for connection in tuple(self._shared.connections):
                 connection.abort()
-            self._model.plane.close()
+            for model in self._models:
+                model.plane.close()
             await asyncio.to_thread(self._observers.close)
         _log.info("stopped")
 
     def _ready(self, *, ready: bool) -> None:
         self._router.ready = self._metrics.ready = ready
+        self._each_ready()
         if self._site is not None:
             self._site.ready(ready=ready)
+
+    def _each_ready(self) -> None:
+        """Say of each of several models whether it answers: one that is away does not keep the others from it."""
+        if len(self._models) == 1:
+            return
+        wanted = self._listening.is_set() and not self._shared.draining
+        for model, router in zip(self._models, self._routers, strict=True):
+            router.ready = wanted
+            model.metrics.ready = wanted and model.plane.is_ready
 
     def _grpc_connection(self) -> asyncio.Protocol:
         # Imported when somebody first asks: who speaks HTTP alone pays neither its memory nor its start.
         from slipway_runtime.grpc import connection, site  # noqa: PLC0415
 
         if self._site is None:
-            self._site = site.Site(self._model, self._shared, self._options.grpc_limits)
+            self._site = site.Site(self._models, self._shared, self._options.grpc_limits)
             self._site.ready(ready=self._router.ready)
         return connection.Connection(self._site)
 
@@ -174,7 +196,9 @@ class Server:
             shared.now = now = perf_counter()
             for connection in tuple(shared.connections):
                 connection.sweep(now)
-            if not self._stop.is_set() and (ready := self._model.plane.is_ready) is not self._router.ready:
+            self._each_ready()
+            ready = all(model.plane.is_ready for model in self._models)
+            if not self._stop.is_set() and ready is not self._router.ready:
                 _log.warning("ready again" if ready else "not ready: what computes is away")
                 self._ready(ready=ready)
             if self._keys is not None:
@@ -191,8 +215,8 @@ class Server:
 
     async def _drain(self) -> None:
         _log.info("draining")
-        self._ready(ready=False)
         self._shared.draining = True
+        self._ready(ready=False)
         # A connection's times are only as exact as the last sweep: what seems idle may have asked just now.
         self._shared.now = now = perf_counter()
         for connection in self._shared.connections:
@@ -223,9 +247,20 @@ def open_listeners(options: ServerOptions, *, shared: bool = False) -> Listeners
     return listening(options.host, (options.port, options.grpc_port, options.probe_port), shared=shared)
 
 
-async def serve(model: Model, metrics: Metrics, options: ServerOptions) -> None:
+def _routers(models: Sequence[Model], metrics: Metrics, *, max_body: int) -> tuple[Router | Front, list[Router]]:
+    """Give what answers all requests, and the part of it that answers each model's."""
+    if len(models) == 1:
+        router = Router(models[0], metrics, max_body=max_body)
+        return router, [router]
+    from slipway_runtime.several.front import Front  # noqa: PLC0415 -- most pods have one model
+
+    routers = [Router(model, model.metrics, max_body=max_body, among=True) for model in models]
+    return Front(models, routers, metrics), routers
+
+
+async def serve(models: Sequence[Model], metrics: Metrics, options: ServerOptions) -> None:
     """Serve until SIGTERM or SIGINT; also as process 1, which has no default for either."""
-    server = Server(model, metrics, options)
+    server = Server(models, metrics, options)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)

@@ -173,7 +173,9 @@ class Parts:
     part = staticmethod(part)
     number = staticmethod(number)
     node = staticmethod(node)
+    value = staticmethod(value)
     LINEAR = LINEAR
+    FLOAT = FLOAT
     LINEAR_ENDS = LINEAR_ENDS
     WEIGHTS = WEIGHTS
 
@@ -238,7 +240,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         model = load_model((files or linear()).write(tmp_path / str(len(running))), metrics)
         given: dict[str, Any] = {"drain_seconds": 0.0, **options}
         chosen = ServerOptions(host="127.0.0.1", port=0, limits=limits or HttpLimits(), **given)
-        server = Server(model, metrics, chosen)
+        server = Server([model], metrics, chosen)
         one = Running(server, metrics, asyncio.create_task(server.run()))
         running.append(one)
         await asyncio.wait_for(server.started(), 5)

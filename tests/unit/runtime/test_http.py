@@ -393,7 +393,7 @@ async def test_metrics(client):
 
 async def test_health_is_answered_while_a_large_request_runs(served, monkeypatch):
     gate = threading.Event()
-    plane = served.server._model.plane
+    plane = served.server._models[0].plane
     engine = plane._engine
     monkeypatch.setattr(
         plane,

@@ -271,17 +271,16 @@ def test_a_service_that_refuses_is_not(collector):
     assert len(collector.taken) == 1
 
 
-@pytest.mark.parametrize("target", ["ftp://x/y", "file:///etc", "s3://bucket/x", "https:///x"])
+@pytest.mark.parametrize("target", ["ftp://x/y", "file:///etc", "gs://bucket/x", "https:///x"])
 def test_places_that_are_none(target):
     with pytest.raises(ValueError, match="neither"):
-        sink_for(target, who="pod", most=1)
+        sink_for(target, model="m", who="pod", most=1)
 
 
 def test_what_is_no_column_cannot_be_redacted(linear_signature, tmp_path):
+    metrics, options = Metrics("m", "v"), ObservingOptions(record_to=str(tmp_path), redacted=("nonsense",))
     with pytest.raises(CannotServe, match="no column nonsense"):
-        observers(
-            ObservingOptions(record_to=str(tmp_path), redacted=("nonsense",)), linear_signature, Metrics("m", "v")
-        )
+        observers(options, [(linear_signature, metrics)], metrics)
 
 
 async def test_the_access_log_has_a_line_for_each_request(start, monkeypatch):
@@ -393,9 +392,9 @@ import asyncio
 async def main():
     options = ModelOptions(Path({str(tmp_path)!r}), "toy", "v", {parts.linear().write(tmp_path).digest!r})
     metrics = Metrics("toy", "v")
-    Server(load_model(options, metrics), metrics, ServerOptions())
+    Server([load_model(options, metrics)], metrics, ServerOptions())
 asyncio.run(main())
-heavy = {{"pyarrow", "nanoarrow", "opentelemetry", "google", "requests", "pandas", "csv"}}
+heavy = {{"pyarrow", "nanoarrow", "obstore", "opentelemetry", "google", "requests", "pandas", "csv"}}
 print(sorted(heavy & set(sys.modules)))
 """
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)

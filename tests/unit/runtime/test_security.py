@@ -184,6 +184,7 @@ async def test_tls(start, authority):
     async with client_of(served.server.port, verify=authority.trusting()) as client:
         for _ in range(3):
             assert (await client.post(PATH, content=INFER)).status_code == 200
+        assert f"https://localhost:{served.server.port}/predict" in (await client.get("/")).text
         closing = await client.post(PATH, content=b"{", headers={"connection": "close"})
 
     assert closing.status_code == 400

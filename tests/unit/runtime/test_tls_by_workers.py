@@ -121,8 +121,7 @@ async def test_so_many_connections_meet_every_worker(parts, tmp_path):
         def share():
             return Counter({pid: sockets_of(pid) - before[pid] for pid in workers})
 
-        await until(lambda: share().total() == CONNECTIONS)  # the last handshakes may have been half done
-        assert min(share().values()) > 0, share()
+        await until(lambda: min(share().values()) > 0)
         for _, writer in opened:
             writer.close()
             with contextlib.suppress(ssl.SSLError, ConnectionError):

@@ -22,6 +22,7 @@ from slipway_runtime.grpc.outgoing import NOTHING, Sending
 from slipway_runtime.grpc.status import HTTP, CallFailed, Code, code_of
 from slipway_runtime.identifiers import is_acceptable
 from slipway_runtime.protocol.compression import inflated
+from slipway_runtime.several.endpoint import ModelEndpoint
 
 if TYPE_CHECKING:
     from slipway_runtime.grpc.incoming import Incoming
@@ -104,7 +105,9 @@ class Call(Sending):
 
     __slots__ = (
         "_ended",
+        "_endpoint",
         "_headed",
+        "_names",
         "_parts",
         "_sent",
         "_size",
@@ -139,6 +142,8 @@ class Call(Sending):
         self._parts: list[bytes] = []
         self._size = 0
         self._headed = False
+        self._names = site.head
+        self._endpoint = head.method.endpoint if head.method is not None else "other"
         self._sent = 0
         self.closed = False
         """Whether its outcome is known; its bytes may still wait for the client."""
@@ -154,7 +159,12 @@ class Call(Sending):
     @property
     def endpoint(self) -> str:
         """What was asked, as the metrics name it."""
-        return self.head.method.endpoint if self.head.method is not None else "other"
+        return self._endpoint
+
+    def belongs_to(self, model: str, names: Block) -> None:
+        """Take note of which of several models it asks; ``names`` are the fields before that one's answers."""
+        self._endpoint = ModelEndpoint(self._endpoint, model)
+        self._names = names
 
     @property
     def method(self) -> bytes:
@@ -219,7 +229,7 @@ class Call(Sending):
         try:
             take(body)
         except SlipwayRuntimeError as error:
-            self.connection.site.shared.metrics.failed(type(error).__name__)
+            self.connection.site.shared.metrics.of(self._endpoint).failed(type(error).__name__)
             self.fail(error)
         except Exception:  # noqa: BLE001 -- a bug must cost one call, not the connection
             _log.exception("a call could not be answered")
@@ -287,7 +297,7 @@ class Call(Sending):
         payload = b"\0%b%b" % (len(message).to_bytes(4, "big"), message)
         if not self._headed:
             self._headed = True
-            first = out.headers.block(self.connection.site.head) + _request_id_field(self.request_id)
+            first = out.headers.block(self._names) + _request_id_field(self.request_id)
             if last is not None and out.whole(self, first, payload, last):
                 return
             out.head(self, first)
@@ -312,8 +322,7 @@ class Call(Sending):
         if isinstance(error, Overloaded):
             fields.append((b"grpc-retry-pushback-ms", b"1000"))
         if not self._headed:
-            site = self.connection.site
-            fields = [*site.head.pairs, (b"x-request-id", self.request_id.encode()), *fields]
+            fields = [*self._names.pairs, (b"x-request-id", self.request_id.encode()), *fields]
         self.connection.out.end(self, Block(*fields, again=False))
         self._close(code)
 

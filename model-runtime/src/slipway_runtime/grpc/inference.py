@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from slipway_runtime import __version__
 from slipway_runtime.dataplane import Outcome
-from slipway_runtime.errors import SlipwayRuntimeError, UnknownModel
+from slipway_runtime.errors import SlipwayRuntimeError
 from slipway_runtime.grpc.calls import Call, Method
 from slipway_runtime.grpc.codec import GrpcAnswerWriter, read_infer
+from slipway_runtime.grpc.headers import Block
 from slipway_runtime.grpc.messages import INFERENCE, decoded, message_class
 from slipway_runtime.grpc.usual import UsualCalls
+from slipway_runtime.http.common import index_of, not_here, other_version
+from slipway_runtime.http.shared import Shared
 from slipway_runtime.model import Model
 from slipway_runtime.protocol.answers import model_metadata, server_metadata
 from slipway_runtime.protocol.requests import RequestedOutput
 
 
-class Inference:
-    """Answers for one model."""
+class Answering:
+    """One model, and how it answers."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._writer = GrpcAnswerWriter(model.signature, model.name, model.version)
-        self._usual = UsualCalls(model.plane, model.packer.matrix, self._writer)
+    __slots__ = ("model", "names", "writer")
+
+    def __init__(self, model: Model, names: Block | None) -> None:
+        self.model = model
+        self.names = names
+        """The fields before its answers, where there are several models."""
+        self.writer = GrpcAnswerWriter(model.signature, model.name, model.version)
+
+
+class Inference:
+    """Answers for one model, or several."""
+
+    def __init__(self, models: Sequence[Answering], shared: Shared) -> None:
+        self._models = {one.model.name: one for one in models}
+        self._shared = shared
+        only = models[0]
+        self._usual = UsualCalls(only.model.plane, only.model.packer.matrix, only.writer) if len(models) == 1 else None
         self.ready = False
         """Whether this pod wants requests; the server says so."""
 
@@ -31,41 +47,51 @@ class Inference:
         """Give what it answers, by path."""
         yield f"{INFERENCE}/ModelInfer", Method("infer", self._infer)
         for name, endpoint, handle in (
-            ("ServerLive", "health", lambda _: {"live": True}),
-            ("ServerReady", "health", lambda _: {"ready": self.ready}),
+            ("ServerLive", "health", lambda *_: {"live": True}),
+            ("ServerReady", "health", lambda *_: {"ready": self.ready}),
             ("ModelReady", "health", self._model_ready),
-            ("ServerMetadata", "metadata", lambda _: server_metadata(__version__)),
+            ("ServerMetadata", "metadata", lambda *_: server_metadata(__version__)),
             ("ModelMetadata", "metadata", self._model_metadata),
+            ("RepositoryIndex", "metadata", self._repository_index),
         ):
             yield f"{INFERENCE}/{name}", _simple(name, endpoint, handle)
 
-    def _find(self, name: str, version: str) -> Model:
-        model = self._model
-        if name != model.name:
-            raise UnknownModel(f'there is no model of that name here; this is "{model.name}"')
-        if version not in ("", model.version):
-            raise UnknownModel(f'this model is not here in that version; this is "{model.version}"')
-        return model
+    def _find(self, call: Call, name: str, version: str) -> Answering:
+        found = self._models.get(name)
+        if found is None:
+            raise not_here([one.model for one in self._models.values()])
+        if version not in ("", found.model.version):
+            raise other_version(found.model)
+        if found.names is not None:
+            call.belongs_to(name, found.names)
+        return found
 
-    def _model_ready(self, request: Any) -> dict[str, Any]:
-        self._find(request.name, request.version)
-        return {"ready": self.ready}
+    def _model_ready(self, call: Call, request: Any) -> dict[str, Any]:
+        model = self._find(call, request.name, request.version).model
+        return {"ready": not self._shared.draining and model.plane.is_ready}
 
-    def _model_metadata(self, request: Any) -> dict[str, Any]:
-        model = self._find(request.name, request.version)
+    def _repository_index(self, _: Call, request: Any) -> dict[str, Any]:
+        models = [one.model for one in self._models.values()]
+        return {"models": index_of(models, only_ready=request.ready)}
+
+    def _model_metadata(self, call: Call, request: Any) -> dict[str, Any]:
+        model = self._find(call, request.name, request.version).model
         document = model_metadata(model.signature, model.name, model.version)
         del document["parameters"]  # the message has no place for them
         return document
 
     def _infer(self, call: Call, message: bytes) -> None:
-        if self._usual.take(call, message):
+        usual = self._usual
+        if usual is not None and usual.take(call, message):
             return
         request = read_infer(message)
-        model = self._find(request.model, request.version)
+        found = self._find(call, request.model, request.version)
+        model = found.model
         model.writer.check(request.outputs)
         feeds, rows = model.aligner.align(request.inputs)
-        self._usual.learn(message, request)
-        answer = _InferAnswer(call, self._writer, request.id or call.request_id, request.outputs, raw=request.raw)
+        if usual is not None:
+            usual.learn(message, request)
+        answer = _InferAnswer(call, found.writer, request.id or call.request_id, request.outputs, raw=request.raw)
         call.work = model.plane.submit(feeds, rows, answer, call.timeline, deadline=call.deadline)
 
 
@@ -96,12 +122,12 @@ class _InferAnswer:
             self._call.answer(self._writer.write(self._id, outcome, self._outputs, raw=self._raw))
 
 
-def _simple(name: str, endpoint: str, handle: Callable[[Any], dict[str, Any]]) -> Method:
+def _simple(name: str, endpoint: str, handle: Callable[[Call, Any], dict[str, Any]]) -> Method:
     """Make a method that answers at once."""
     request = message_class(f"inference.{name}Request")
     answer = message_class(f"inference.{name}Response")
 
     def take(call: Call, message: bytes) -> None:
-        call.answer(answer(**handle(decoded(request, message))).SerializeToString())
+        call.answer(answer(**handle(call, decoded(request, message))).SerializeToString())
 
     return Method(endpoint, take)

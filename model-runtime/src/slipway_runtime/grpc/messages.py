@@ -5,6 +5,7 @@ names in the one pool that all of a process shares, where foreign clients have t
 
 Names and numbers are those of
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/open_inference_grpc.proto,
+https://github.com/triton-inference-server/common/blob/main/protobuf/grpc_service.proto (the repository's index),
 https://github.com/grpc/grpc/blob/master/src/proto/grpc/health/v1/health.proto and
 https://github.com/grpc/grpc-proto/blob/master/grpc/reflection/v1/reflection.proto.
 """
@@ -57,6 +58,9 @@ _INFERENCE_MESSAGES: _Messages = {
         6 repeated bytes raw_output_contents""",
     "ModelInferResponse.InferOutputTensor": """1 string name, 2 string datatype, 3 repeated int64 shape,
         4 map InferParameter parameters, 5 InferTensorContents contents""",
+    "RepositoryIndexRequest": "1 string repository_name, 2 bool ready",
+    "RepositoryIndexResponse": "1 repeated RepositoryIndexResponse.ModelIndex models",
+    "RepositoryIndexResponse.ModelIndex": "1 string name, 2 string version, 3 string state, 4 string reason",
     "InferParameter": """1 bool bool_param of parameter_choice, 2 int64 int64_param of parameter_choice,
         3 string string_param of parameter_choice, 4 double double_param of parameter_choice,
         5 uint64 uint64_param of parameter_choice""",
@@ -66,7 +70,10 @@ _INFERENCE_MESSAGES: _Messages = {
 }
 _INFERENCE_METHODS = {
     name: (f"{name}Request", f"{name}Response", False, False)
-    for name in ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
+    for name in (
+        *("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer"),
+        "RepositoryIndex",
+    )
 }
 
 _HEALTH_MESSAGES = {

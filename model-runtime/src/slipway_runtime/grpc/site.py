@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from slipway_runtime.grpc import frames
 from slipway_runtime.grpc.calls import Head, Method, head_of
 from slipway_runtime.grpc.headers import Block, Fields
 from slipway_runtime.grpc.health import Health
-from slipway_runtime.grpc.inference import Inference
+from slipway_runtime.grpc.inference import Answering, Inference
 from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.grpc.reflection import reflection_methods
 from slipway_runtime.grpc.status import CallFailed, Code
@@ -19,20 +19,15 @@ from slipway_runtime.model import Model
 class Site:
     """One server's state, seen by each of its gRPC connections."""
 
-    def __init__(self, model: Model, shared: Shared, limits: GrpcLimits) -> None:
+    def __init__(self, models: Sequence[Model], shared: Shared, limits: GrpcLimits) -> None:
         self.shared = shared
         self.limits = limits
-        self.inference = Inference(model)
+        several = len(models) > 1
+        self.inference = Inference([Answering(one, head_for(one) if several else None) for one in models], shared)
         self.health = Health(limits.watchers)
         self._methods = _by_path(self.inference.methods(), self.health.methods(), reflection_methods())
-        identity = ((b"slipway-content", model.version.encode()), (b"slipway-model-digest", model.digest.encode()))
-        self.head = Block(
-            (b":status", b"200"),
-            (b"content-type", b"application/grpc"),
-            (b"grpc-accept-encoding", b"identity,deflate,gzip"),
-            *identity,
-        )
-        """The fields before every answer."""
+        self.head = head_for(None if several else models[0])
+        """The fields before every answer; of several models, each has its own."""
         self.greeting = frames.settings(
             {
                 frames.MAX_CONCURRENT_STREAMS: limits.streams,
@@ -53,6 +48,17 @@ class Site:
         """Say whether this pod wants requests."""
         self.inference.ready = ready
         self.health.say(serving=ready)
+
+
+def head_for(model: Model | None) -> Block:
+    """Write the fields before every answer of a model, or of none."""
+    makers = model.makers if model is not None else ()
+    return Block(
+        (b":status", b"200"),
+        (b"content-type", b"application/grpc"),
+        (b"grpc-accept-encoding", b"identity,deflate,gzip"),
+        *[(name.encode(), value.encode()) for name, value in makers],
+    )
 
 
 def _by_path(*services: Iterable[tuple[str, Method]]) -> dict[bytes, Method]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import httptools
 
@@ -24,6 +25,9 @@ _JSON_TYPES = frozenset(
 )
 """What a body that holds JSON is sent as. The last is what curl says of any body; octet-stream is the
 protocol's own for JSON with raw tensors behind it."""
+
+_ROWS = re.compile(rb"/models/[^/?]+/predict")
+"""Where rows are sent to one of several models; `/predict` is where they usually are."""
 
 _OFFER = (b"upgrade", b"http2-settings")
 
@@ -84,7 +88,7 @@ def _media_type_refusal(content_type: bytes | None, target: bytes) -> Answer | N
     media = content_type.partition(b";")[0].strip().lower()
     if media in _JSON_TYPES or (media.startswith(b"application/") and media.endswith(b"+json")):
         return None
-    if not target.startswith(b"/predict"):
+    if not (target.startswith(b"/predict") or _ROWS.match(target)):
         return failure(415, "send the body as application/json", b"accept: application/json\r\n")
     if media == b"text/csv":
         return None

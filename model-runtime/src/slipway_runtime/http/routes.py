@@ -2,137 +2,102 @@
 
 from __future__ import annotations
 
-import logging
-import re
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
-from slipway_runtime import __version__
 from slipway_runtime.dataplane import Outcome
 from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, TooLarge, UnknownModel
 from slipway_runtime.http.answers import JSON, Answer, answer_to, failure, ok
+from slipway_runtime.http.common import server_routes, unknown
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.http.known import Shortcut
+from slipway_runtime.http.routing import Route, Routing, getting
 from slipway_runtime.http.usual import UsualInfer
-from slipway_runtime.metrics import CONTENT_TYPE, Metrics
+from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model
-from slipway_runtime.protocol.answers import model_metadata, server_metadata
+from slipway_runtime.protocol.answers import model_metadata
 from slipway_runtime.protocol.feedback import read_feedback
 from slipway_runtime.protocol.packing import LARGE
 from slipway_runtime.protocol.requests import EXAMPLE, RequestedOutput, decode_infer, infer_of, json_of
 from slipway_runtime.protocol.tables import wants_table
+from slipway_runtime.several.endpoint import ModelEndpoint
 
 if TYPE_CHECKING:
     from slipway_runtime.http.page import Page
     from slipway_runtime.observing.recording import Recorder
-
-_log = logging.getLogger(__name__)
 
 _TRUTHS = 65_536
 _CSV = b"text/csv; charset=utf-8; header=present"
 _VARY = b"vary: accept\r\n"
 _UNUSUAL = (b"x-request-timeout", b"content-encoding", b"inference-header-content-length")
 
-Handler = Callable[[Exchange], None]
 
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What answers a target, and to which methods."""
-
-    endpoint: str
-    methods: dict[bytes, Handler]
-
-    @property
-    def allow(self) -> bytes:
-        """The methods as an ``Allow`` header line."""
-        names = list(self.methods) + ([b"HEAD"] if b"GET" in self.methods else [])
-        return b"allow: " + b", ".join(names) + b"\r\n"
-
-
-class Router:
+class Router(Routing):
     """Answers requests for one model."""
 
-    def __init__(self, model: Model, metrics: Metrics, *, max_body: int) -> None:
+    def __init__(self, model: Model, metrics: Metrics, *, max_body: int, among: bool = False) -> None:
+        """Prepare.
+
+        Args:
+            model: What answers.
+            metrics: Where requests are counted.
+            max_body: Bytes that a body may be inflated to.
+            among: Whether it is one of several, and has the model's own paths alone.
+        """
+        super().__init__(metrics)
         self._model = model
-        self._metrics = metrics
         self._max_body = max_body
+        self._among = among
         self._usual = UsualInfer(model.packer, model.plane, model.writer, metrics)
-        self.ready = False
-        """Whether this pod wants requests; the server says so."""
         self.recorder: Recorder | None = None
         """Where feedback goes, if anything is recorded."""
+        self.secure = False
+        """Whether it is asked over TLS."""
         self._page: Page | None = None
-        self._routes = self._table()
+        self._routes = self._of_model() if among else self._of_model() | self._of_server()
 
-    def _table(self) -> dict[bytes, Route]:
+    @property
+    def targets(self) -> Iterable[bytes]:
+        """The paths that it answers, as they are usually written."""
+        return self._routes
+
+    def _endpoint(self, name: str) -> str:
+        return ModelEndpoint(name, self._model.name) if self._among else name
+
+    def _of_model(self) -> dict[bytes, Route]:
+        """Give what is under the model's own name, and its versions."""
         name, version = self._model.name, self._model.version
         metadata = ok(model_metadata(self._model.signature, name, version))
-        base = b"/v2/models/" + name.encode()
+        base, plain = b"/v2/models/" + name.encode(), b"/models/" + name.encode()
+        feedback = Route(self._endpoint("feedback"), {b"POST": self._feedback})
         routes = {
-            b"/v2": _get("metadata", lambda _: ok(server_metadata(__version__))),
-            b"/v2/health/live": _get("health", lambda _: ok({"live": True})),
-            b"/v2/health/ready": _get("health", self._readiness),
-            b"/metrics": _get("metrics", lambda _: Answer(200, self._metrics.render(), CONTENT_TYPE)),
-            b"/": _get("page", self._shown),
-            b"/openapi.json": _get("metadata", self._described),
-            b"/feedback": Route("feedback", {b"POST": self._feedback}),
-            b"/predict": Route("predict", {b"POST": self._predict}),
+            plain: getting(self._endpoint("page"), self._shown),
+            plain + b"/predict": Route(self._endpoint("predict"), {b"POST": self._predict}),
+            plain + b"/feedback": feedback,
         }
         for prefix in (base, base + b"/versions/" + version.encode()):
-            routes[prefix] = _get("metadata", lambda _: metadata)
-            routes[prefix + b"/ready"] = _get("health", self._model_readiness)
-            routes[prefix + b"/feedback"] = Route("feedback", {b"POST": self._feedback})
-            routes[prefix + b"/infer"] = Route("infer", {b"POST": self._infer})
+            routes[prefix] = getting(self._endpoint("metadata"), lambda _: metadata)
+            routes[prefix + b"/ready"] = getting(self._endpoint("health"), self._model_readiness)
+            routes[prefix + b"/feedback"] = feedback
+            routes[prefix + b"/infer"] = Route(self._endpoint("infer"), {b"POST": self._infer})
         return routes
 
-    def handle(self, exchange: Exchange) -> None:
-        """Answer a request, now or later; errors become answers."""
-        try:
-            route = self._routes.get(exchange.target) or self._find(exchange.target)
-            exchange.endpoint = route.endpoint
-            handler = route.methods.get(exchange.method)
-            if handler is None and exchange.method == b"HEAD":
-                handler = route.methods.get(b"GET")
-            if handler is not None:
-                if b"x-request-timeout" in exchange.headers:
-                    exchange.deadline = exchange.started + _timeout(exchange.headers[b"x-request-timeout"])
-                handler(exchange)
-                return
-            allowed = ", ".join(name.decode() for name in route.methods)
-            exchange.finish(failure(405, f"this path takes {allowed}", route.allow))
-        except SlipwayRuntimeError as error:
-            self._metrics.failed(type(error).__name__)
-            exchange.finish(answer_to(error))
-        except Exception:  # noqa: BLE001 -- a bug must cost one request, not the connection
-            _log.exception("a request could not be answered")
-            exchange.finish(failure(500, "the runtime failed on this request"))
+    def _of_server(self) -> dict[bytes, Route]:
+        routes = server_routes(self._metrics, [self._model], self._readiness)
+        routes[b"/"] = getting("page", self._shown)
+        routes[b"/feedback"] = Route("feedback", {b"POST": self._feedback})
+        routes[b"/predict"] = Route("predict", {b"POST": self._predict})
+        return routes
 
     def shortcut(self, exchange: Exchange) -> Shortcut | None:
-        """Give what answers infer requests whose head is that of this one, if it asks for nothing unusual."""
+        """As `Routing`: for infer requests that ask for nothing unusual."""
         route = self._routes.get(exchange.target)
         usual = route is not None and route.methods.get(exchange.method) == self._infer
         return self._usual.take_body if usual and exchange.headers.keys().isdisjoint(_UNUSUAL) else None
 
-    def _find(self, target: bytes) -> Route:
-        """Find a route for a target that is not written exactly as the route is."""
-        path = target
-        if path[:7].lower() == b"http://":  # as a client writes it to a proxy
-            path = b"/" + path[7:].partition(b"/")[2]
-        path = unquote_to_bytes(path.partition(b"?")[0])
-        route = self._routes.get(path) or self._routes.get(path.rstrip(b"/"))
-        if route is not None:
-            return route
-        parts = path.split(b"/")
-        if parts[:3] == [b"", b"v2", b"models"] and len(parts) > 3:
-            if parts[3] != self._model.name.encode():
-                raise UnknownModel(f'there is no model of that name here; this is "{self._model.name}"')
-            if parts[4:5] == [b"versions"] and parts[5:6] != [self._model.version.encode()]:
-                raise UnknownModel(f'this model is not here in that version; this is "{self._model.version}"')
-        raise UnknownModel("there is nothing at this path; GET /v2 or POST /predict are a beginning")
+    def _unknown(self, parts: list[bytes]) -> UnknownModel:
+        return unknown([self._model], parts)
 
     def _readiness(self, _: Exchange) -> Answer:
         if self._would_answer:
@@ -156,14 +121,11 @@ class Router:
 
         if self._page is None:
             model = self._model
-            self._page = Page(model.signature, model.name, model.version, model.example)
-        return Answer(200, self._page.render(exchange.headers.get(b"host")), HTML, self._page.headers)
-
-    def _described(self, _: Exchange) -> Answer:
-        from slipway_runtime.protocol.openapi import openapi  # noqa: PLC0415 -- as above
-
-        model = self._model
-        return ok(openapi(model.signature, model.name, model.version, model.example))
+            base = f"/models/{model.name}" if self._among else ""
+            self._page = Page(model.signature, model.name, model.version, model.example, base)
+        return Answer(
+            200, self._page.render(exchange.headers.get(b"host"), secure=self.secure), HTML, self._page.headers
+        )
 
     def _infer(self, exchange: Exchange) -> None:
         model = self._model
@@ -265,13 +227,6 @@ class _InferAnswer:
         self._exchange.finish(answer)
 
 
-def _get(endpoint: str, answer: Callable[[Exchange], Answer]) -> Route:
-    def handler(exchange: Exchange) -> None:
-        exchange.finish(answer(exchange))
-
-    return Route(endpoint, {b"GET": handler})
-
-
 def _json_length(headers: dict[bytes, bytes]) -> int | None:
     value = headers.get(b"inference-header-content-length")
     if value is None:
@@ -279,16 +234,6 @@ def _json_length(headers: dict[bytes, bytes]) -> int | None:
     if not value.isdigit() or len(value) > 12:
         raise InvalidRequest("Inference-Header-Content-Length must be the number of bytes of the JSON")
     return int(value)
-
-
-_SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,9})?")
-
-
-def _timeout(value: bytes) -> float:
-    """Read how long the caller waits."""
-    if _SECONDS.fullmatch(value) is None:
-        raise InvalidRequest("X-Request-Timeout must be a number of seconds such as 0.25")
-    return float(value)
 
 
 _WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}

@@ -12,6 +12,7 @@ import orjson
 
 from slipway_runtime.observing.background import Background
 from slipway_runtime.observing.watching import Finished
+from slipway_runtime.several.endpoint import model_of
 
 _LINES = 20_000
 _FORM = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
@@ -47,6 +48,8 @@ class AccessLog:
             "milliseconds": 1000 * (ended - request.started),
             "rows": timeline.rows,
         }
+        if model := model_of(request.endpoint):
+            line["model"] = model
         if not self._background.put(line):
             self._dropped()
 

@@ -65,19 +65,19 @@ def written(
     Args:
         state: The numbers.
         families: What they are, in the order in which they are written.
-        common: Labels of every series.
+        common: Labels of every series; may be nothing.
         bounds: Of a histogram whose labels differ in them, the bounds by family and labels.
     """
     lines: list[str] = []
     for family in families:
         lines += (f"# HELP {family.name} {family.text}", f"# TYPE {family.name} {family.kind}")
         for labels, numbers in sorted(state.get(family.name, {}).items()):
-            both = f"{common},{labels}" if labels else common
+            both = f"{common},{labels}" if labels and common else common or labels
             if family.kind == "histogram":
                 own = bounds.get((family.name, labels)) or [f"{bound:g}" for bound in family.bounds]
                 lines += _histogram(family.name, both, own, numbers)
             else:
-                lines.append(f"{family.name}{{{both}}} {_shown(numbers[0])}")
+                lines.append(f"{family.name}{f'{{{both}}}' if both else ''} {_shown(numbers[0])}")
     return ("\n".join(lines) + "\n").encode()
 
 

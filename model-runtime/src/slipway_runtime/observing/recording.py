@@ -82,6 +82,7 @@ class Recorder:
         self._predictions: list[_Prediction] = []
         self._truths: list[_Truth] = []
         self._rows = 0
+        self._ending = False
         self._written_at = time.monotonic()
         self._background: Background[_Prediction | _Truth] = Background(
             self._gather, most=_BYTES, name="slipway-recording"
@@ -111,8 +112,9 @@ class Recorder:
 
     def close(self) -> None:
         """Write what waits, and end."""
+        # By its own thread, so that a sink that is stuck keeps nobody from ending.
+        self._ending = True
         self._background.close()
-        self._write()
 
     def _gather(self, entries: list[_Prediction | _Truth]) -> None:
         for entry in entries:
@@ -123,7 +125,7 @@ class Recorder:
                 self._truths.append(entry)
             if self._rows >= _PIECE_ROWS:
                 self._write()
-        if time.monotonic() - self._written_at > _FLUSH_SECONDS:
+        if self._ending or time.monotonic() - self._written_at > _FLUSH_SECONDS:
             self._write()
 
     def _write(self) -> None:
@@ -177,11 +179,17 @@ class Recorder:
 
 
 def recorded_parts(signature: Signature, redacted: frozenset[str]) -> list[Part]:
-    """Name the columns of a record, without those that are redacted.
+    """Name the columns of a record, without those that are redacted."""
+    return _parts(signature, redacted)[0]
 
-    Raises:
-        ValueError: If a column that is to be redacted is not one of the model's.
-    """
+
+def unknown_columns(signatures: Sequence[Signature], redacted: frozenset[str]) -> list[str]:
+    """Name what is to be redacted and is a column of no model."""
+    return sorted(redacted.difference(*[_parts(signature, redacted)[1] for signature in signatures]))
+
+
+def _parts(signature: Signature, redacted: frozenset[str]) -> tuple[list[Part], set[str]]:
+    """Give the columns that are recorded, and every name that could be redacted."""
     parts: list[Part] = []
     known: set[str] = set()
     for spec in signature.inputs:
@@ -198,9 +206,7 @@ def recorded_parts(signature: Signature, redacted: frozenset[str]) -> list[Part]
             if name not in redacted and spec.name not in redacted:
                 parts.append(Part(f"out.{name}", "", place, index))
         known |= {spec.name, *names}
-    if unknown := redacted - known:
-        raise ValueError(f"there is no column {', '.join(sorted(unknown))} to be redacted")
-    return parts
+    return parts, known
 
 
 def _names(spec: TensorSpec, columns: tuple[str, ...]) -> list[str]:

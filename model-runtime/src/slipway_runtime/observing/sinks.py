@@ -1,4 +1,4 @@
-"""Where records go: files in a folder, or a service that takes them over HTTP.
+"""Where records go: files in a folder, a service that takes them over HTTP, or a bucket (`bucket`).
 
 Each piece is an Arrow IPC stream (https://arrow.apache.org/docs/format/Columnar.html) of its own.
 A folder holds a bounded number of bytes: the oldest pieces go first.
@@ -12,7 +12,10 @@ import urllib.parse
 import urllib.request
 from collections import deque
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from slipway_runtime.observing.bucket import BucketOptions
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 
@@ -93,20 +96,26 @@ class HttpService:
             time.sleep(wait)
 
 
-def sink_for(target: str, *, who: str, most: int) -> Sink:
+def sink_for(target: str, *, model: str, who: str, most: int, bucket: BucketOptions | None = None) -> Sink:
     """Make a sink from its address.
 
     Args:
-        target: ``http://…``, ``https://…``, or the path of a folder.
+        target: ``s3://…``, ``http://…``, ``https://…``, or the path of a folder.
+        model: The model's name.
         who: What writes: the pod's name.
         most: Bytes that a folder keeps.
+        bucket: How a bucket is reached.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is none of them.
     """
     parts = urllib.parse.urlsplit(target)
+    if parts.scheme == "s3":
+        from slipway_runtime.observing.bucket import Bucket, BucketOptions  # noqa: PLC0415 -- 15 MB, where asked for
+
+        return Bucket(target, model=model, who=who, options=bucket or BucketOptions())
     if parts.scheme in ("http", "https") and parts.hostname:
         return HttpService(target, who=who)
     if parts.scheme or not target:
-        raise ValueError(f"{target} is neither an http(s) address nor a folder")
+        raise ValueError(f"{target} is neither a bucket (s3://…) nor an http(s) address nor a folder")
     return Folder(Path(target), who=who, most=most)

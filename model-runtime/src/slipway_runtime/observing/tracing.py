@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from slipway_runtime import __version__
 from slipway_runtime.observing.background import Background
 from slipway_runtime.observing.watching import Finished
+from slipway_runtime.several.endpoint import model_of
 
 _PARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _WAITING = 2000
@@ -47,16 +48,15 @@ class Tracing:
         """Prepare.
 
         Args:
-            names: What every span carries: model and content.
+            names: What every span carries: model and content; of several models no content.
             endpoint: Where the collector takes OTLP/HTTP traces; None: as OpenTelemetry's environment variables say.
             ratio: Share of requests without ``traceparent`` that are traced.
             dropped: Called for each request that there was no room for.
         """
         self._ratio = ratio
         self._dropped = dropped
-        resource = Resource.create(
-            {"service.name": names["model"], "service.version": names["content"], "slipway.content": names["content"]}
-        )
+        content = {"service.version": names["content"], "slipway.content": names["content"]} if names["content"] else {}
+        resource = Resource.create({"service.name": names["model"], **content})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=5)))
         self._tracer = self._provider.get_tracer("slipway-runtime", __version__)
@@ -89,6 +89,8 @@ class Tracing:
             "slipway.request_id": request.request_id,
             "slipway.rows": timeline.rows,
         }
+        if model := model_of(request.endpoint):
+            attributes["slipway.model"] = model
         traced = _Traced(
             parent=None if found is None else (int(found[1], 16), int(found[2], 16)),
             name=request.endpoint,

@@ -104,7 +104,7 @@ class Watch:
         if timeline is None:
             return
         if timeline.run_ended and status == 200 and self._left > -_TIMED:
-            took = self._metrics.took
+            took = self._metrics.of(request.endpoint).took
             took("parse", timeline.queued - timeline.begun)
             took("queue", timeline.run_began - timeline.queued)
             took("run", timeline.run_ended - timeline.run_began)

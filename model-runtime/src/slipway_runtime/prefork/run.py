@@ -1,4 +1,4 @@
-"""Serve one loaded model by several processes."""
+"""Serve loaded models by several processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slipway_runtime.server import ServerOptions, open_listeners, serve
 _log = logging.getLogger(__name__)
 
 
-def serve_by(workers: int, model: Model, metrics: Metrics, options: ServerOptions) -> int:
+def serve_by(workers: int, models: Sequence[Model], metrics: Metrics, options: ServerOptions) -> int:
     """Serve until told to stop; gives the exit status.
 
     Each worker has a listening socket of its own on the same port, so that the kernel divides
@@ -43,7 +43,7 @@ def serve_by(workers: int, model: Model, metrics: Metrics, options: ServerOption
         metrics.others = functools.partial(board.others, place)
         metrics.tell = functools.partial(board.write, place)
         close(listeners[:place] + listeners[place + 1 :])
-        uvloop.run(serve(model, metrics, replace(options, listeners=listeners[place])))
+        uvloop.run(serve(models, metrics, replace(options, listeners=listeners[place])))
         return 0
 
     def stop_listening() -> None:

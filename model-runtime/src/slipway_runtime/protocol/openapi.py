@@ -5,10 +5,12 @@ https://spec.openapis.org/oas/v3.1.1.html is the source of the format.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from slipway_runtime import __version__
 from slipway_runtime.protocol.datatypes import DATATYPES, Datatype
 from slipway_runtime.protocol.signature import Signature
 
@@ -25,34 +27,62 @@ _ERRORS = {
 }
 
 
-def openapi(signature: Signature, name: str, version: str, example: dict[str, Any]) -> Schema:
-    """Make the document.
+_INDEX: Schema = {
+    "required": False,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {"ready": {"type": "boolean", "description": "Leave out those that would not answer"}},
+            }
+        }
+    },
+}
 
-    Args:
-        signature: The model's.
-        name: The model's name.
-        version: Of the content.
-        example: A known good value for each column; empty where the model takes no rows.
-    """
-    base = f"/v2/models/{name}"
+
+class Served(NamedTuple):
+    """One model that is described."""
+
+    signature: Signature
+    name: str
+    version: str
+    """Of the content."""
+    example: dict[str, Any]
+    """A known good value for each column; empty where the model takes no rows."""
+
+
+def openapi(models: Sequence[Served]) -> Schema:
+    """Make the document of a server that has one model, or several."""
+    alone = len(models) == 1
     paths: Schema = {
         "/v2": {"get": _get("Name, version and extensions of the server")},
         "/v2/health/live": {"get": _get("Whether the process lives")},
         "/v2/health/ready": {"get": _get("Whether it wants requests", stopping=True)},
-        base: {"get": _get("Inputs, outputs, columns and classes of the model")},
-        f"{base}/ready": {"get": _get("Whether the model answers", stopping=True)},
-        f"{base}/infer": {"post": _infer(signature)},
+        "/v2/repository/index": {
+            "get": _get("The models that are here", kind="array"),
+            "post": {
+                "summary": "The models that are here, or those that would answer",
+                "requestBody": _INDEX,
+                "responses": _answers({"application/json": {"schema": {"type": "array"}}}, *_ERRORS),
+            },
+        },
         "/metrics": {"get": _get("Prometheus metrics", media="text/plain")},
         "/openapi.json": {"get": _get("This document")},
     }
-    if signature.takes_columns:
-        paths["/predict"] = {"post": _predict(signature, example)}
+    tensors: Schema = {}
+    for model in models:
+        tensor = "Tensor" if alone else f"Tensor-{model.name}"
+        tensors[tensor] = _tensor([spec.name for spec in model.signature.outputs])
+        paths |= _paths_of(model, tensor, "/predict" if alone else f"/models/{model.name}/predict")
+    one = models[0]
+    title, version = (one.name, one.version) if alone else ("Models", __version__)
+    several = "one model" if alone else f"{len(models)} models"
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": name,
+            "title": title,
             "version": version,
-            "summary": "Predictions of one model, by rows of named columns or by the Open Inference Protocol v2",
+            "summary": f"Predictions of {several}, by rows of named columns or by the Open Inference Protocol v2",
         },
         "paths": dict(sorted(paths.items())),
         "components": {
@@ -62,7 +92,7 @@ def openapi(signature: Signature, name: str, version: str, example: dict[str, An
                     "properties": {"error": {"type": "string", "description": "What to change"}},
                     "required": ["error"],
                 },
-                "Tensor": _tensor([spec.name for spec in signature.outputs]),
+                **tensors,
             },
             "headers": {
                 "Content": {"description": "Short digest of what answered", "schema": {"type": "string"}},
@@ -71,6 +101,18 @@ def openapi(signature: Signature, name: str, version: str, example: dict[str, An
             },
         },
     }
+
+
+def _paths_of(model: Served, tensor: str, predict: str) -> Schema:
+    base = f"/v2/models/{model.name}"
+    paths: Schema = {
+        base: {"get": _get("Inputs, outputs, columns and classes of the model")},
+        f"{base}/ready": {"get": _get("Whether the model answers", stopping=True)},
+        f"{base}/infer": {"post": _infer(model.signature, tensor)},
+    }
+    if model.signature.takes_columns:
+        paths[predict] = {"post": _predict(model.signature, model.example)}
+    return paths
 
 
 def _headers() -> Schema:
@@ -85,8 +127,8 @@ def _answers(content: Schema, *errors: str) -> Schema:
     return answers
 
 
-def _get(summary: str, media: str = "application/json", *, stopping: bool = False) -> Schema:
-    schema: Schema = {"type": "object"} if media == "application/json" else {"type": "string"}
+def _get(summary: str, media: str = "application/json", *, kind: str = "object", stopping: bool = False) -> Schema:
+    schema: Schema = {"type": kind} if media == "application/json" else {"type": "string"}
     answers = _answers({media: {"schema": schema}})
     if stopping:
         # The readiness of a model tells its name, not an error.
@@ -154,7 +196,7 @@ def _tensor(names: list[str]) -> Schema:
     }
 
 
-def _infer(signature: Signature) -> Schema:
+def _infer(signature: Signature, tensor: str) -> Schema:
     names = [spec.name for spec in signature.inputs] + list(signature.columns)
     request: Schema = {
         "type": "object",
@@ -182,7 +224,7 @@ def _infer(signature: Signature) -> Schema:
             "model_name": {"type": "string"},
             "model_version": {"type": "string"},
             "id": {"type": "string"},
-            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+            "outputs": {"type": "array", "items": {"$ref": f"#/components/schemas/{tensor}"}},
         },
         "required": ["model_name", "model_version", "id", "outputs"],
     }

@@ -29,7 +29,7 @@ _COLUMNS = 200
 class Page:
     """The page of one model."""
 
-    def __init__(self, signature: Signature, name: str, version: str, example: dict[str, Any]) -> None:
+    def __init__(self, signature: Signature, name: str, version: str, example: dict[str, Any], base: str = "") -> None:
         """Prepare everything but the address, which depends on how the runtime was reached.
 
         Args:
@@ -37,7 +37,9 @@ class Page:
             name: The model's name.
             version: Of the content.
             example: A known good value for each column; empty where the model takes no rows.
+            base: Where ``/predict`` is, for one of several models.
         """
+        self._base = base
         files = resources.files(__name__)
         style = files.joinpath("page.css").read_text("utf-8")
         script = files.joinpath("page.js").read_text("utf-8")
@@ -49,6 +51,8 @@ class Page:
         many = signature.takes_columns and len(signature.column_specs) > _COLUMNS
         text = Template(files.joinpath("page.html").read_text("utf-8")).safe_substitute(
             style=style,
+            base=html.escape(base, quote=True),
+            others=' · <a href="/">all models</a>' if base else "",
             script=script,
             name=html.escape(name),
             version=html.escape(version),
@@ -65,19 +69,13 @@ class Page:
         )
         self._before, rest = text.split("<!--tabs-->")
         self._between, self._after = rest.split("<!--snippets-->")
-        policy = (
-            f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-            "connect-src 'self'; img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
-        )
-        self.headers = (
-            f"content-security-policy: {policy}\r\nx-content-type-options: nosniff\r\n"
-            "referrer-policy: no-referrer\r\ncache-control: no-store\r\n"
-        ).encode()
+        self.headers = headers_for(style, script)
 
-    def render(self, host: bytes | None) -> bytes:
-        """Write the page for the host by which it was asked."""
+    def render(self, host: bytes | None, *, secure: bool = False) -> bytes:
+        """Write the page for the host by which it was asked; ``secure``: over TLS."""
+        scheme = "https" if secure else "http"
         address = host.decode() if host is not None and _HOST.fullmatch(host) else "localhost:8080"
-        parts = snippets(f"http://{address}", self._example) if self._example else []
+        parts = snippets(f"{scheme}://{address}{self._base}", self._example) if self._example else []
         tabs = "\n".join(
             f'<input type="radio" name="language" id="tab-{place}"{" checked" if not place else ""}>'
             f'<label for="tab-{place}">{language}</label>'
@@ -89,6 +87,18 @@ class Page:
             for language, text in parts
         )
         return f"{self._before}{tabs}{self._between}{blocks}{self._after}".encode()
+
+
+def headers_for(style: str, script: str) -> bytes:
+    """Write the header lines of a page that runs its own script and style and nothing else."""
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "connect-src 'self'; img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    return (
+        f"content-security-policy: {policy}\r\nx-content-type-options: nosniff\r\n"
+        "referrer-policy: no-referrer\r\ncache-control: no-store\r\n"
+    ).encode()
 
 
 def _digest(text: str) -> str:

@@ -49,7 +49,7 @@ form.addEventListener("submit", async (event) => {
   button.disabled = true;
   answer.replaceChildren();
   try {
-    const said = await fetch("/predict", {
+    const said = await fetch(form.getAttribute("action"), {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ rows: [row] }),

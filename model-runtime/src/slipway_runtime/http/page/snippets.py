@@ -1,6 +1,6 @@
 """How to ask for a prediction from a shell and from three languages, to be copied as it is.
 
-Each uses nothing but its language's standard library: Java 15, C# 11 (.NET 7), Python 3.
+Each uses nothing but its language's standard library: Java 15, C# 5 (.NET Framework 4.5, .NET), Python 3.
 """
 
 from __future__ import annotations
@@ -28,15 +28,29 @@ class Predict {
     }
 }'''
 
-_CSHARP = '''using System.Text;
+_CSHARP = """using System;
+using System.Net.Http;
+using System.Text;
+using System.Threading.Tasks;
 
-var body = """
-    %s
-    """;
-using var client = new HttpClient();
-using var content = new StringContent(body, Encoding.UTF8, "application/json");
-using var answer = await client.PostAsync("%s/predict", content);
-Console.WriteLine(await answer.Content.ReadAsStringAsync());'''
+class Predict
+{
+    static void Main()
+    {
+        Ask().GetAwaiter().GetResult();
+    }
+
+    static async Task Ask()
+    {
+        var body = @"%s";
+        using (var client = new HttpClient())
+        using (var content = new StringContent(body, Encoding.UTF8, "application/json"))
+        using (var answer = await client.PostAsync("%s/predict", content))
+        {
+            Console.WriteLine(await answer.Content.ReadAsStringAsync());
+        }
+    }
+}"""
 
 _PYTHON = """import json
 import urllib.request
@@ -66,7 +80,7 @@ def snippets(address: str, row: dict[str, Any]) -> list[tuple[str, str]]:
         ("curl", f"curl {address}/predict \\\n  -H 'Content-Type: application/json' \\\n  -d '{quoted}'"),
         ("Python", _PYTHON % ("\n".join(literal), address)),
         ("Java", _JAVA % ("\n            ".join(body).replace("\\", "\\\\"), address)),
-        ("C#", _CSHARP % ("\n    ".join(body), address)),
+        ("C#", _CSHARP % ("\n            ".join(body).replace('"', '""'), address)),
     ]
 
 
