@@ -238,7 +238,8 @@ async def edited(plane: Plane, count: int, edits: int) -> list[float]:
             started = time.monotonic()
             async with asyncio.timeout(60):
                 async for line in cluster.watch(where, selector=selector, version=version, seconds=60, silence=60):
-                    if line and asks_for(json.loads(line)["object"]) == millis:
+                    event = json.loads(line) if line else {}
+                    if event.get("type") == "MODIFIED" and asks_for(event["object"]) == millis:
                         break
             times.append(time.monotonic() - started)
     return times
@@ -250,10 +251,8 @@ def edit(plane: Plane, name: str, millis: str) -> None:
     plane.kube.run("patch", "modeldeployment", name, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(change))
 
 
-def asks_for(deployment: Manifest) -> str | None:
+def asks_for(deployment: Manifest) -> str:
     """The processor share that a Deployment's pods ask for."""
-    if deployment.get("kind") != "Deployment":
-        return None
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return str(container["resources"]["requests"]["cpu"])
 
@@ -283,23 +282,28 @@ async def missing(plane: Plane, count: int) -> int:
     return len(kinds) * count - len(owned)
 
 
-def report(rows: list[dict[str, Any]]) -> None:
-    """Print the figures and keep them under ``bench-results``."""
-    print("objects  settle s  quiet s  restart s  edit ms  worst   RSS  reads/writes")
-    for row in rows:
-        settle, restart, edit_ = row["settle"], row["restart"], row["edit"]
-        quiet_ = settle["quiet"]
-        print(
-            f"{row['objects']:>7}{settle['seconds']:>10.1f}{quiet_['seconds']:>9.1f}{restart['seconds']:>11.1f}"
-            f"{edit_['medianSeconds'] * 1000:>9.0f}{edit_['worstSeconds'] * 1000:>7.0f}"
-            f"{max(m['memoryMiB']['peakRss'] for m in (settle, quiet_, restart)):>6.0f}"
-            f"  settle {settle['readsPerObject']:.1f}/{settle['writesPerObject']:.1f} an object,"
-            f" until quiet {quiet_['readsPerObject']:.1f}/{quiet_['writesPerObject']:.1f},"
-            f" restart {restart['readsPerObject']:.2f}/{restart['writes']},"
-            f" edit {edit_['readsPerEdit']:.1f}/{edit_['writesPerEdit']:.1f}"
-        )
-        for what, spent in (("settled", settle["processorSeconds"]), ("quiet", quiet_["processorSeconds"])):
-            print(f"{what:>15}: processor time " + ", ".join(f"{name} {s:.1f} s" for name, s in spent.items()))
+HEAD = "objects  settle s  quiet s  restart s  edit ms  worst   RSS  reads/writes"
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print the figures of one number of ModelDeployments."""
+    settle, restart, edit_ = row["settle"], row["restart"], row["edit"]
+    quiet_ = settle["quiet"]
+    print(
+        f"{row['objects']:>7}{settle['seconds']:>10.1f}{quiet_['seconds']:>9.1f}{restart['seconds']:>11.1f}"
+        f"{edit_['medianSeconds'] * 1000:>9.0f}{edit_['worstSeconds'] * 1000:>7.0f}"
+        f"{max(m['memoryMiB']['peakRss'] for m in (settle, quiet_, restart)):>6.0f}"
+        f"  settle {settle['readsPerObject']:.1f}/{settle['writesPerObject']:.1f} an object,"
+        f" until quiet {quiet_['readsPerObject']:.1f}/{quiet_['writesPerObject']:.1f},"
+        f" restart {restart['readsPerObject']:.2f}/{restart['writes']},"
+        f" edit {edit_['readsPerEdit']:.1f}/{edit_['writesPerEdit']:.1f}"
+    )
+    for what, spent in (("settled", settle["processorSeconds"]), ("quiet", quiet_["processorSeconds"])):
+        print(f"{what:>15}: processor time " + ", ".join(f"{name} {s:.1f} s" for name, s in spent.items()), flush=True)
+
+
+def keep(rows: list[dict[str, Any]]) -> Path:
+    """Keep the figures under ``bench-results``."""
     results = Path("bench-results")
     results.mkdir(exist_ok=True)
     now = datetime.now(UTC)
@@ -311,18 +315,23 @@ def report(rows: list[dict[str, Any]]) -> None:
     }
     path = results / f"operator-{now:%Y%m%dT%H%M%S}.json"
     path.write_text(json.dumps(document, indent=1))
-    print(path)
+    return path
 
 
 def main() -> None:
     """Measure for each number of ModelDeployments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, nargs="+", default=[250, 500, 1000])
-    parser.add_argument("--edits", type=int, default=30)
+    parser.add_argument("--edits", type=int, default=20)
     arguments = parser.parse_args()
     # Ours are the same clients as the operator's; what they tell is not asked for here.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    report([asyncio.run(measure(count, arguments.edits)) for count in arguments.objects])
+    print(HEAD, flush=True)
+    rows = []
+    for count in arguments.objects:
+        rows.append(asyncio.run(measure(count, arguments.edits)))
+        show(rows[-1])
+    print(keep(rows))
 
 
 if __name__ == "__main__":
