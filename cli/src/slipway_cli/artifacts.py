@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slipway_cli.installation import settings
 from slipway_cli.observe import read_log
-from slipway_cli.options import RegistryOptions
+from slipway_cli.options import RegistryOptions, Where
 from slipway_cli.problem import Problem
 from slipway_cli.session import Manifest, Session
 from slipway_cli.views.overview import short_content
@@ -52,6 +52,27 @@ def entry_of(session: Session, name: str, wanted: str = "live") -> Manifest:
         numbers = ", ".join(str(entry["number"]) for entry in entries)
         raise Problem(f"{name} has no revision {wanted}: say live, previous or one of {numbers}")
     return found
+
+
+class Picked(NamedTuple):
+    """A revision, and where what is taken from it goes."""
+
+    session: Session
+    entry: Manifest
+    artifacts: Artifacts
+    folder: Path
+
+
+def pick(name: str, revision: str, *, to: Path | None, registry: RegistryOptions, where: Where) -> Picked:
+    """Find a revision of a deployment; without a folder of the person's own (``to``) it is ``<name>-<number>``.
+
+    Raises:
+        Problem: There is none, or nobody says which registry it is in.
+    """
+    session = Session.open(where)
+    entry = entry_of(session, name, revision)
+    folder = to if to is not None else Path(f"{name}-{entry['number']}")
+    return Picked(session, entry, Artifacts.of(session, name, entry, registry), folder)
 
 
 class Artifacts:

@@ -13,6 +13,8 @@ Flag = Parameter(negative="", show_default=False)
 Output = Annotated[Literal["json", "yaml", "wide"] | None, Parameter(name=["--output", "-o"])]
 Data = Annotated[Literal["json", "yaml"] | None, Parameter(name=["--output", "-o"])]
 
+Revision = Annotated[str, Parameter(help="live, previous, or a number that `history` shows.")]
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from slipway_cli import screen
 from slipway_cli.artifacts import Artifacts, entry_of
-from slipway_cli.options import HERE, SAME_REGISTRY, Data, RegistryOptions, Where
+from slipway_cli.options import HERE, SAME_REGISTRY, Data, RegistryOptions, Revision, Where
 from slipway_cli.problem import Code, Problem
 from slipway_cli.session import Manifest, Session
 from slipway_cli.views.difference import SECTIONS, Side, compare, lines, metrics_of, versions_of_uv_lock
@@ -22,8 +22,8 @@ _IN_REGISTRY = {"code", "data", "packages", "features", "schema"}
 
 def diff(  # noqa: PLR0913 - one for each option of the command line
     name: str,
-    before: str = "previous",
-    after: str = "live",
+    before: Revision = "previous",
+    after: Revision = "live",
     /,
     *,
     only: Annotated[str | None, Parameter(help=f"Only these sections, with commas: {', '.join(SECTIONS)}.")] = None,
@@ -37,10 +37,6 @@ def diff(  # noqa: PLR0913 - one for each option of the command line
     ----------
     name
         The deployment.
-    before
-        live, previous, or a number that `history` shows.
-    after
-        The same.
     output
         json or yaml for programs.
     """

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 from slipway_cli import screen
-from slipway_cli.artifacts import Artifacts, entry_of
-from slipway_cli.options import HERE, SAME_REGISTRY, Flag, RegistryOptions, Where
+from slipway_cli.artifacts import Artifacts, pick
+from slipway_cli.options import HERE, SAME_REGISTRY, Flag, RegistryOptions, Revision, Where
 from slipway_cli.problem import Problem
 from slipway_cli.session import Manifest, Session
 
@@ -28,7 +28,7 @@ def env(  # noqa: PLR0913 - one for each option of the command line
     name: str,
     /,
     *,
-    revision: str = "live",
+    revision: Revision = "live",
     to: Path | None = None,
     python: str | None = None,
     code: Annotated[bool, Flag] = False,
@@ -44,8 +44,6 @@ def env(  # noqa: PLR0913 - one for each option of the command line
     ----------
     name
         The deployment.
-    revision
-        live, previous, or a number that `history` shows.
     to
         Folder; without it, <name>-<revision>. The environment is .venv in it.
     python
@@ -55,10 +53,7 @@ def env(  # noqa: PLR0913 - one for each option of the command line
     """
     if shutil.which("uv") is None:
         raise Problem("the program uv is not on the PATH: install it (https://docs.astral.sh/uv)")
-    session = Session.open(where)
-    entry = entry_of(session, name, revision)
-    artifacts = Artifacts.of(session, name, entry, registry)
-    folder = to if to is not None else Path(f"{name}-{entry['number']}")
+    session, entry, artifacts, folder = pick(name, revision, to=to, registry=registry, where=where)
     produced = str((artifacts.model_file("signature.json").get("producer") or {}).get("python") or "")
     wanted = python or ".".join(produced.split(".")[:2]) or str(_environment(entry).get("python") or "3.11")
     with _place(session, name) as place:

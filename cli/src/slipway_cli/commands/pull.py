@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from slipway_cli import screen
-from slipway_cli.artifacts import Artifacts, entry_of
-from slipway_cli.options import HERE, SAME_REGISTRY, Data, RegistryOptions, Where
+from slipway_cli.artifacts import Artifacts, entry_of, pick
+from slipway_cli.options import HERE, SAME_REGISTRY, Data, RegistryOptions, Revision, Where
 from slipway_cli.problem import Problem
 from slipway_cli.session import Session
 
@@ -20,7 +20,7 @@ def pull(  # noqa: PLR0913 - one for each option of the command line
     what: What = "model",
     /,
     *,
-    revision: str = "live",
+    revision: Revision = "live",
     to: Path | None = None,
     output: Data = None,
     registry: RegistryOptions = SAME_REGISTRY,
@@ -36,17 +36,12 @@ def pull(  # noqa: PLR0913 - one for each option of the command line
         model: what answers (model.onnx, or the model itself) with signature, examples and certificate;
         package: the project as a zip file;
         training: the original model file, metrics and log; certificate: the proof that both models are equal.
-    revision
-        live, previous, or a number that `history` shows.
     to
         Folder to write to; without it, <name>-<revision>.
     output
         json or yaml: paths and digests for programs.
     """
-    session = Session.open(where)
-    entry = entry_of(session, name, revision)
-    artifacts = Artifacts.of(session, name, entry, registry)
-    folder = to if to is not None else Path(f"{name}-{entry['number']}")
+    _, entry, artifacts, folder = pick(name, revision, to=to, registry=registry, where=where)
     if what == "training" and not artifacts.digests.get("trained"):
         raise Problem(f"revision {entry['number']} of {name} was not trained here: its model is in the package")
     folder.mkdir(parents=True, exist_ok=True)
