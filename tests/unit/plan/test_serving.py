@@ -174,6 +174,14 @@ async def test_what_is_set_of_serving_is_no_content_and_holds_nothing(world):
             "--record-to /records --record-ratio 1 --record-bytes 1073741824",
         ),
         (
+            "records",
+            {"bucket": {"name": "kept", "prefix": "a/b", "secretName": "s", "endpoint": "https://s3.test:9000"}},
+            (
+                "--record-to s3://kept/a/b --record-ratio 1 --record-credentials /secrets/bucket "
+                "--record-endpoint https://s3.test:9000"
+            ),
+        ),
+        (
             "limits",
             {"connections": 100, "connectionAge": "1m30s", "queuedRequests": 7, "rows": 10, "body": "1Mi"},
             "--connections 100 --connection-seconds 90 --queue-requests 7 --max-rows 10 --max-body-bytes 1048576",
@@ -201,6 +209,16 @@ async def test_the_policy_lets_out_to_collectors_and_sinks_only(world):
     dns, sinks = policy(world)["egress"]
     assert [p["port"] for p in dns["ports"]] == [53, 53]
     assert sinks == {"ports": [{"port": 443, "protocol": "TCP"}, {"port": 4318, "protocol": "TCP"}]}
+
+
+@pytest.mark.parametrize(("endpoint", "port"), [({"endpoint": "http://minio.test:9000"}, 9000), ({}, 443)])
+async def test_the_policy_lets_out_to_a_bucket_whose_secret_is_mounted(world, endpoint, port):
+    await served(world, records={"bucket": {"name": "kept", "secretName": "writer", **endpoint}})
+
+    assert policy(world)["egress"][1] == {"ports": [{"port": port, "protocol": "TCP"}]}
+    (volume,) = [v for v in pod(world)["volumes"] if "secret" in v]
+    assert volume["secret"]["secretName"] == "writer"
+    assert [i["key"] for i in volume["secret"]["items"]] == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
 
 
 async def test_without_sinks_nothing_leaves_a_pod(world):

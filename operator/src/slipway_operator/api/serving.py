@@ -79,14 +79,42 @@ class ApiKeys(SpecModel):
     )
 
 
+class Bucket(SpecModel):
+    """A bucket of an object store that speaks S3."""
+
+    name: Annotated[
+        str,
+        matches(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "must be 3 to 63 lower-case letters, digits, '.' and '-'"),
+    ] = Field(min_length=3, max_length=63, description="Name of the bucket. Example: predictions.")
+    prefix: (
+        Annotated[
+            str,
+            matches(
+                r"[A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*", "must be letters, digits and '._=-', with '/' between parts"
+            ),
+        ]
+        | None
+    ) = Field(default=None, min_length=1, max_length=512, description="Where in it. Example: airline/flight-delay.")
+    secret_name: SecretName = Field(
+        description="Secret of this namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. "
+        "Whoever sets it must be allowed to get that Secret. Example: predictions-writer.",
+    )
+    endpoint: HttpUrl | None = Field(
+        default=None, description="Address of a store that is not AWS's. Example: https://minio.storage.svc:9000."
+    )
+    region: Annotated[str, matches(r"[a-z0-9-]+", "must be lower-case letters, digits and '-'")] | None = Field(
+        default=None, min_length=1, max_length=63, description="Its region. Example: eu-west-3."
+    )
+
+
 class Records(SpecModel):
     """Keeping requests with their answers, as Arrow streams."""
 
     checks = (
         Check(
-            "has(self.url) != has(self.claimName)",
-            "set exactly one of url and claimName",
-            lambda records: (records.url is None) != (records.claim_name is None),
+            "(has(self.url) ? 1 : 0) + (has(self.bucket) ? 1 : 0) + (has(self.claimName) ? 1 : 0) == 1",
+            "set exactly one of url, bucket and claimName",
+            lambda records: [records.url, records.bucket, records.claim_name].count(None) == 2,
         ),
         Check(
             "!has(self.keep) || has(self.claimName)",
@@ -99,6 +127,7 @@ class Records(SpecModel):
         default=None,
         description="Service that takes each piece as a POST. Example: http://records.audit.svc:8080/flight-delay.",
     )
+    bucket: Bucket | None = Field(default=None, description="Bucket of an object store that each piece is put into.")
     claim_name: _ClaimName | None = Field(
         default=None,
         description="PersistentVolumeClaim of this namespace that pieces are written to as files; with more than one "

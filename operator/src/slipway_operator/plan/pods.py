@@ -15,6 +15,7 @@ _KEYS = {
     "tls": {"tls.crt": "tls.crt", "tls.key": "tls.key"},
     "client-ca": {"ca.crt": "ca.crt"},
     "api-keys": {"keys": "keys"},
+    "bucket": {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
 }
 """Which keys of a Secret are mounted, and as which files, by its use; all of them where nothing is said."""
 

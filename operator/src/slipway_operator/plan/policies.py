@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from slipway_operator.api import Serving
+from slipway_operator.api import Records, Serving
 from slipway_operator.domain import labels
 from slipway_operator.domain.settings import Settings
 from slipway_operator.plan.observed import Manifest, Observed, metadata_for
@@ -61,7 +61,7 @@ def _egress(serving: Serving, settings: Settings) -> list[Manifest]:
     traces = traces_of(serving, settings)
     urls = [
         traces.endpoint if traces is not None else None,
-        serving.records.url if serving.records is not None else None,
+        _sink(serving.records) if serving.records is not None else None,
     ]
     ports = sorted({_port_of(url) for url in urls if url is not None})
     if not ports:
@@ -71,6 +71,12 @@ def _egress(serving: Serving, settings: Settings) -> list[Manifest]:
         "ports": [{"port": 53, "protocol": "UDP"}, _tcp(53)],
     }
     return [dns, {"ports": [_tcp(port) for port in ports]}]
+
+
+def _sink(records: Records) -> str | None:
+    if records.bucket is not None:
+        return records.bucket.endpoint or "https://aws.amazon.com"
+    return records.url
 
 
 def _port_of(url: str) -> int:

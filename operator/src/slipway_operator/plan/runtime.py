@@ -78,10 +78,12 @@ def runtime_volumes(serving: Serving) -> list[Manifest]:
 def serving_secrets(serving: Serving) -> dict[str, str | None]:
     """Secrets that the runtime reads, by their use."""
     tls, keys = serving.tls, serving.api_keys
+    bucket = serving.records.bucket if serving.records is not None else None
     return {
         "tls": tls.secret_name if tls is not None else None,
         "client-ca": tls.client_ca_secret_name if tls is not None else None,
         "api-keys": keys.secret_name if keys is not None else None,
+        "bucket": bucket.secret_name if bucket is not None else None,
     }
 
 
@@ -148,11 +150,21 @@ def _observing(serving: Serving, settings: Settings) -> list[str]:
 
 
 def _recording(records: Records) -> list[str]:
-    arguments = ["--record-to", records.url or RECORDS, "--record-ratio", f"{records.ratio:g}"]
+    arguments = ["--record-to", _target(records), "--record-ratio", f"{records.ratio:g}"]
+    if records.bucket is not None:
+        arguments += ["--record-credentials", f"{SECRETS}/bucket"]
+        for name, value in (("endpoint", records.bucket.endpoint), ("region", records.bucket.region)):
+            arguments += [f"--record-{name}", value] if value is not None else []
     if records.keep is not None:
         arguments += ["--record-bytes", str(parse_size(records.keep))]
     # One argument each, as a column's name may begin with a dash.
     return [*arguments, *(f"--redact={column}" for column in records.redact)]
+
+
+def _target(records: Records) -> str:
+    if records.bucket is not None:
+        return "s3://" + "/".join(filter(None, (records.bucket.name, records.bucket.prefix)))
+    return records.url or RECORDS
 
 
 def _claim(serving: Serving) -> str | None:
