@@ -25,7 +25,10 @@ from slipway_operator.plan.observed import Manifest
 
 REACHED_SECONDS = 60.0
 STAYS_SECONDS = 1.5
-AT_ONCE = 20
+AT_ONCE = 16
+WAITING_AT_ONCE = 48
+"""Cases that wait most of the time."""
+PREPARED_AT_ONCE = 10
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Bench:
         self._plane = plane
         self._proxy = served
         self._person = person
+        self._preparing = asyncio.Semaphore(PREPARED_AT_ONCE)
         self._settings = Settings.model_validate(yaml.safe_load(plane.settings.read_text()))
 
     async def undisturbed(self, flow: Flow) -> tuple[Manifest, int]:
@@ -112,9 +116,11 @@ class Bench:
             AssertionError: it did not stay, or something was wrong on the way.
         """
         fault = trial.fault()
-        async with self.case(flow.name, fault, process=trial.process) as case:
-            await flow.prepare(case)
-            await self.rest(case)
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._preparing:
+                case = await stack.enter_async_context(self.case(flow.name, fault, process=trial.process))
+                await flow.prepare(case)
+                await self.rest(case)
             case.patience = REACHED_SECONDS + fault.lasts + (30 if trial.process else 0)
             deadline = time.monotonic() + case.patience
             fault.begin(case)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 
 import pytest
 
-from lab.bench import Trial, opened
+from lab.bench import WAITING_AT_ONCE, Trial, opened
 from lab.faults import AT_BEGIN, AT_WRITES, DELETIONS, FOR_LONG, Fault, KilledAfter, sampled
 from lab.flows import FLOWS
 from lab.lives import traced
 
-WAITING_AT_ONCE = 40
-"""Cases that wait most of the time."""
 PROCESSES_AT_ONCE = 4
 ANY_FLOW = pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
 ANY_FLOW_THAT_WRITES = pytest.mark.parametrize(
@@ -42,22 +41,13 @@ async def test_a_fault_at_any_write_leads_to_the_same_end(plane, flow, everythin
         async with opened(plane) as bench:
             wanted, writes = await bench.undisturbed(flow)
             tried = trials(AT_WRITES, writes, all_of_them=everything)
-            failures = await bench.failures(flow, tried, wanted)
-    count(flow.name, (t.what for t in tried))
-
-    assert not failures + bugs, "\n".join(failures + bugs)
-
-
-@ANY_FLOW
-async def test_what_takes_long_is_waited_for(plane, flow, everything, count):
-    if not everything:
-        pytest.skip("in make test-faults")
-    with traced() as bugs:
-        async with opened(plane) as bench:
-            wanted, writes = await bench.undisturbed(flow)
-            tried = trials(FOR_LONG, writes)
-            failures = await bench.failures(flow, tried, wanted, at_once=WAITING_AT_ONCE)
-    count(flow.name, (t.what for t in tried))
+            # Those that wait for a minute do so beside the others.
+            long = trials(FOR_LONG, writes) if everything else []
+            found = await asyncio.gather(
+                bench.failures(flow, tried, wanted), bench.failures(flow, long, wanted, at_once=WAITING_AT_ONCE)
+            )
+    count(flow.name, (t.what for t in (*tried, *long)))
+    failures = [failure for some in found for failure in some]
 
     assert not failures + bugs, "\n".join(failures + bugs)
 

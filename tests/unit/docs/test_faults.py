@@ -19,7 +19,7 @@ def test_the_page_names_many() -> None:
 
 @pytest.mark.parametrize(("file", "test", "fault"), NAMED)
 def test_a_test_that_the_page_names_is_there(file: str, test: str, fault: str) -> None:
-    text = (ROOT / "tests" / ("" if file.startswith("e2e/") else "unit") / file).read_text()
+    text = (ROOT / "tests" / ("" if file.startswith(("e2e/", "faults/")) else "unit") / file).read_text()
 
     assert f"def {test}(" in text if test else re.search(rf'Fault\(\s*"{fault}"', text)
 
