@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from slipway_operator.cluster.client import NotFoundError
-from slipway_operator.controllers.freshness import BEHIND_SECONDS, LOOK_SECONDS, Freshness, keep_comparing
+from slipway_operator.controllers.freshness import (
+    AGAIN_SECONDS,
+    BEHIND_SECONDS,
+    LOOK_SECONDS,
+    Freshness,
+    keep_comparing,
+)
 from slipway_operator.domain.errors import Waiting
 from slipway_operator.domain.keys import Key
 
@@ -119,6 +125,25 @@ async def test_what_a_frozen_watch_missed_is_rung_for(monkeypatch, freshness, cl
     rung = await compare(monkeypatch, freshness, clock, [{KEY: "1"}, {KEY: "2"}, {KEY: "2"}, {KEY: "2"}])
 
     assert rung == [KEY, KEY]
+
+
+async def test_what_was_missed_is_rung_for_soon(monkeypatch, freshness, clock):
+    freshness.seen(KEY, "1")
+    began = clock.now
+
+    rung = await compare(monkeypatch, freshness, clock, [{KEY: "1"}, {KEY: "2"}, {KEY: "2"}])
+
+    assert rung == [KEY]
+    assert clock.now - began <= 3 * LOOK_SECONDS + AGAIN_SECONDS
+
+
+async def test_what_always_changes_is_not_looked_at_all_the_time(monkeypatch, freshness, clock):
+    began = clock.now
+
+    rung = await compare(monkeypatch, freshness, clock, [{KEY: str(number)} for number in range(10)])
+
+    assert rung == []
+    assert clock.now - began >= 5 * LOOK_SECONDS
 
 
 async def test_an_outage_of_the_api_server_does_not_end_the_process(monkeypatch, freshness, clock):

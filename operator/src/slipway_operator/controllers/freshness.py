@@ -19,6 +19,8 @@ from slipway_operator.domain.errors import SlipwayError
 from slipway_operator.domain.keys import Key
 
 LOOK_SECONDS = 20.0
+AGAIN_SECONDS = 4.0
+"""When to look again where a version is still unseen: an event on its way needs far less."""
 BEHIND_SECONDS = 90.0
 """A watch that is behind for so long will not come back: the process is to be started anew."""
 
@@ -56,6 +58,11 @@ class Freshness:
             self._fresh_at = self._clock()
         return behind
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the last list showed a version whose event may be on its way or lost."""
+        return bool(self._missing)
+
     def tick(self) -> None:
         """The comparing loop is alive, whether or not the API server answers."""
         self._tick = self._clock()
@@ -91,8 +98,11 @@ async def keep_comparing(
 
     An API server that does not answer is no fault of the watch: its time does not count.
     """
+    was_unsure = False
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        # Looked at again soon once, not for ever: an object that always changes is always on its way.
+        was_unsure = freshness.is_unsure and not was_unsure
+        await asyncio.sleep(AGAIN_SECONDS if was_unsure else LOOK_SECONDS)
         freshness.tick()
         try:
             behind = freshness.compare(await list_versions())
