@@ -25,7 +25,7 @@ from slipway_runtime.protocol.compression import inflated
 from slipway_runtime.several.endpoint import ModelEndpoint
 
 if TYPE_CHECKING:
-    from slipway_runtime.grpc.incoming import Incoming
+    from slipway_runtime.grpc.carrier import Carrier
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class Call(Sending):
         "work",
     )
 
-    def __init__(self, connection: Incoming, stream: int, head: Head) -> None:
+    def __init__(self, connection: Carrier, stream: int, head: Head) -> None:
         super().__init__(stream, connection.out.first_window)
         site = connection.site
         self.connection = connection
