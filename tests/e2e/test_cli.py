@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from lab.git import git
-from lab.install import Lab
+from lab.install import NAMESPACE, Lab
 from lab.kube import post, wait_for
 from lab.projects import FLOWER, TRAIN, model_deployment, spec, write_project
 
@@ -303,12 +303,19 @@ def test_doctor_finds_what_is_wrong(broken: str, slipway: Slipway) -> None:
     waited = slipway("status", broken, "--wait", "--timeout", "3m")
     assert waited.code == 4, waited.out + waited.err
 
-    ended = slipway("doctor")
+    # Another journey may be killing the operator at this moment.
+    operator = ("deployment/slipway", "-n", NAMESPACE, "--timeout=120s")
+
+    def examined() -> Ended | None:
+        slipway.lab.kube.run("rollout", "status", *operator)
+        said = slipway("doctor")
+        return said if "the operator slipway-system/slipway is ready" in said.out else None
+
+    ended = wait_for(examined, seconds=180, what="the doctor to find the operator ready")
 
     assert ended.code == 4, ended.out + ended.err
     assert "✖ cli-broken answers nothing" in ended.out
     assert "RefNotFound" in ended.out
-    assert "the operator slipway-system/slipway is ready" in ended.out
     assert "the registry holds the live model of cli-iris" in ended.out
 
 

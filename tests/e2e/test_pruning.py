@@ -22,6 +22,12 @@ def log(lab: Lab, namespace: str) -> list[dict[str, Any]]:
     return sorted((each["data"] for each in found), key=lambda data: data["number"])
 
 
+def all_have_ended(lab: Lab, namespace: str) -> bool:
+    """Say whether there are Jobs that removed, and each succeeded."""
+    jobs = lab.kube.list("jobs", namespace, f"slipway.dev/owner={NAME},slipway.dev/step=remove")
+    return bool(jobs) and all(job["status"].get("succeeded") == 1 for job in jobs)
+
+
 def is_there(lab: Lab, entry: dict[str, Any], digest: str) -> bool:
     """Ask the registry for a manifest of the entry's repository."""
     reference = f"{entry['repository']}@{entry['digests'][digest]}"
@@ -50,10 +56,9 @@ def test_what_goes_beyond_the_limit_goes_from_the_registry_too(
 
     numbers = [entry["number"] for entry in log(lab, namespace)]
     assert numbers == [3, 4]
-    removers = lab.kube.list("jobs", namespace, f"slipway.dev/owner={NAME},slipway.dev/step=remove")
-    assert removers, "the newest Job that removed stays for its logs"
-    assert all(job["status"].get("succeeded") == 1 for job in removers)
-    needed = {digest for number in numbers for digest in kept[number]["digests"].values()}
+    # The newest Job that removed stays for its logs; the operator reads its answer before Kubernetes calls it ended.
+    wait_for(lambda: all_have_ended(lab, namespace), seconds=60, what="the Jobs that removed to have ended well")
+    needed = {kept[number]["digests"][name] for number in numbers for name in PARTS}
     for number, entry in kept.items():
         for name in PARTS:
             # One model that never changed is one artifact: it stays as long as anybody names it.
