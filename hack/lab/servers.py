@@ -1,4 +1,4 @@
-"""Servers on loopback for tests: any program that listens, and a registry."""
+"""Servers for tests, on loopback unless another address is named: any program that listens, and a registry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_program(name: str) -> str | None:
 
 
 @contextmanager
-def serving(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
+def serving(command: Sequence[str], port: int, folder: Path, *, address: str = LOOPBACK) -> Iterator[None]:
     """Run a server while the block runs; returns once its port answers.
 
     Raises:
@@ -42,7 +42,7 @@ def serving(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
             deadline = time.monotonic() + _DEADLINE
             while True:
                 try:
-                    socket.create_connection((LOOPBACK, port), 1).close()
+                    socket.create_connection((address, port), 1).close()
                     break
                 except OSError:
                     if process.poll() is not None or time.monotonic() > deadline:
@@ -56,23 +56,25 @@ def serving(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def registry(server: str, folder: Path, *, deletes: bool = False, users: str = "") -> Iterator[str]:
-    """Run a registry of plain HTTP; gives ``127.0.0.1:port``.
+def registry(server: str, folder: Path, *, host: str = "", deletes: bool = False, users: str = "") -> Iterator[str]:
+    """Run a registry of plain HTTP; gives its ``address:port``.
 
     Args:
         server: The program docker-registry.
         folder: For its configuration, and its content below ``data``.
+        host: Address and port; empty: loopback, and a port that is free.
         deletes: Whether it lets anybody delete.
         users: Lines of an htpasswd file; empty: everybody may do everything.
     """
     (folder / "htpasswd").write_text(users)
     access = f"auth: {{htpasswd: {{realm: tests, path: {folder / 'htpasswd'}}}}}\n" if users else ""
-    port = free_port(LOOPBACK)
+    host = host or f"{LOOPBACK}:{free_port(LOOPBACK)}"
+    address, _, port = host.rpartition(":")
     config = folder / "config.yml"
     config.write_text(
         "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
         f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}, delete: {{enabled: {str(deletes).lower()}}}}}\n"
-        f'http: {{addr: "{LOOPBACK}:{port}", secret: tests}}\n{access}'
+        f'http: {{addr: "{host}", secret: tests}}\n{access}'
     )
-    with serving([server, "serve", str(config)], port, folder):
-        yield f"{LOOPBACK}:{port}"
+    with serving([server, "serve", str(config)], int(port), folder, address=address):
+        yield host

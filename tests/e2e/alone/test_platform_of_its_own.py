@@ -10,15 +10,17 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.git import free_port
 from lab.install import Lab, install
 from lab.kube import Manifest, condition, wait_for
 from lab.projects import model_deployment, trained_spec, write_trained_project
-from lab.registry import Registry
+from lab.servers import registry
 from lab.web import PASSWORD, USER, WebServer
 
 NAME = "iris"
@@ -29,7 +31,9 @@ class Platform:
     """What stands beside the cluster, all of it down at first."""
 
     web: WebServer
-    registry: Registry
+    registry: str
+    """Address and port that it will have."""
+    start_registry: Callable[[], object]
     lock: str
 
 
@@ -52,21 +56,21 @@ def platform(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pla
         web = running.enter_context(WebServer(lab.git.address))
         digest = web.add_file("tiny", "tiny-1.0-py3-none-any.whl", wheel())
         web.stop()
-        registry = Registry(tmp_path_factory.mktemp("registry"), lab.git.address)
-        running.callback(registry.stop)
+        host = f"{lab.git.address}:{free_port(lab.git.address)}"
+        down = registry("docker-registry", tmp_path_factory.mktemp("registry"), host=host)
         authority = tmp_path_factory.mktemp("authority") / "ca.crt"
         authority.write_text(web.authority)
         values = {
             "index.url": web.url("private", "simple"),
             "index.secretName": "index",
             "proxy.https": web.proxy,
-            "registry.prefix": f"{registry.host}/models",
+            "registry.prefix": f"{host}/models",
         }
         options = [part for name, value in values.items() for part in ("--set-string", f"{name}={value}")]
         options += ["--set-file", f"caBundle={authority}", "--set-json", "jobs.transientRetriesSeconds=[1,1]"]
         install(lab, *options)
         running.callback(install, lab)
-        yield Platform(web, registry, f"tiny==1.0 --hash={digest}\n")
+        yield Platform(web, host, partial(running.enter_context, down), f"tiny==1.0 --hash={digest}\n")
 
 
 def test_everything_that_a_platform_has_may_be_down_closed_or_unknown(
@@ -84,7 +88,7 @@ def test_everything_that_a_platform_has_may_be_down_closed_or_unknown(
     stalled = condition(settled(NAME, namespace, "Stalled"), "Stalled")
     assert stalled["reason"] == "RegistryUnavailable"
     assert "goes on trying" in stalled["message"]
-    platform.registry.start()
+    platform.start_registry()
 
     # So is the proxy, by which the index is reached, and then both are there.
     until(lab, namespace, "IndexUnavailable")
@@ -101,7 +105,7 @@ def test_everything_that_a_platform_has_may_be_down_closed_or_unknown(
     unknown = until(lab, namespace, "ImageCannotBePulled")
     steps = {step["name"]: step["state"] for step in unknown["status"]["steps"]}
     assert (steps["Build"], steps["Export"]) == ("Succeeded", "Waiting")
-    assert platform.registry.host in condition(unknown, "Ready")["message"]
+    assert platform.registry in condition(unknown, "Ready")["message"]
     assert any("CONNECT" in line for line in platform.web.proxied())
 
 
