@@ -17,6 +17,7 @@ from slipway_operator.domain.requests import Message
 from slipway_operator.domain.settings import Settings
 from slipway_operator.plan.model_deployment import plan_model_deployment
 from slipway_operator.plan.observed import Manifest, Observed, Plan, Ref, Sample
+from slipway_operator.plan.rollout import ROUTES_WITHIN_SECONDS
 
 SETTINGS = {
     "images": {
@@ -198,14 +199,22 @@ class World:
             self.cluster.finish_job(job, self.answer(job))
         self.cluster.settle_deployments()
 
+    def wait_a_moment(self, *waits: float | None) -> bool:
+        """Let the shortest wait pass, where the nodes would have learned of a new Service meanwhile."""
+        short = [w for w in waits if w is not None and w <= ROUTES_WITHIN_SECONDS]
+        if short:
+            self.cluster.pass_time(min(short))
+        return bool(short)
+
     async def settle(self, *keys: Key, rounds: int = 12) -> None:
-        """Look and play until nothing is written any more."""
+        """Look and play until nothing is written any more, nor will be by a moment's waiting."""
         for _ in range(rounds):
             before = len(self.cluster.writes), copy.deepcopy(self.cluster.objects)
-            for key in keys:
-                await self.look(key)
+            waits = [await self.look(key) for key in keys]
             self.play()
-            if (len(self.cluster.writes), self.cluster.objects) == before:
+            if (len(self.cluster.writes), self.cluster.objects) != before:
+                continue
+            if not self.wait_a_moment(*waits):
                 return
         raise AssertionError(f"not settled after {rounds} rounds: {self.cluster.writes[-5:]}")
 

@@ -48,8 +48,9 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, Plan], None]:
 
 async def upto(world: Any, key: Any, rounds: int) -> Plan:
     for _ in range(rounds):
-        await world.look(key)
+        wait = await world.look(key)
         world.play()
+        world.wait_a_moment(wait)
     return await world.plan(key)
 
 

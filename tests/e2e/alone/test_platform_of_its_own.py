@@ -67,7 +67,7 @@ def platform(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pla
             "registry.prefix": f"{host}/models",
         }
         options = [part for name, value in values.items() for part in ("--set-string", f"{name}={value}")]
-        options += ["--set-file", f"caBundle={authority}", "--set-json", "jobs.transientRetriesSeconds=[1,1]"]
+        options += ["--set-file", f"caBundle={authority}", "--set-json", "jobs.transientRetriesSeconds=[8,1]"]
         install(lab, *options)
         running.callback(install, lab)
         yield Platform(web, host, partial(running.enter_context, down), f"tiny==1.0 --hash={digest}\n")

@@ -25,11 +25,12 @@ async def test_goes_from_commit_to_serving_step_by_step(world):
     key = world.add()
     seen = []
     for _ in range(8):
-        await world.look(key)
+        wait = await world.look(key)
         seen.append(world.ready(key)[1])
         world.play()
+        world.wait_a_moment(wait)
 
-    assert list(dict.fromkeys(seen)) == ["Building", "Training", "Exporting", "RollingOut", "Serving"]
+    assert list(dict.fromkeys(seen)) == ["Building", "Training", "Exporting", "RollingOut", "GoingLive", "Serving"]
     assert world.steps(key) == dict.fromkeys(SPEC_STEPS, "Succeeded")
     assert world.condition(key, "Available")["status"] == "True"
     assert world.status(key)["live"]["revision"] == 1
@@ -257,10 +258,11 @@ async def test_a_crash_at_any_write_ends_in_the_same_place(world):
     world.cluster.before_write = crash
     for _ in range(60):
         try:
-            await world.look(key)
+            wait = await world.look(key)
         except CrashError:
             continue
         world.play()
+        world.wait_a_moment(wait)
 
     assert len(crashed) > 6
     assert world.ready(key) == ("True", "Serving")

@@ -57,10 +57,10 @@ async def test_a_canary_answers_its_share_for_its_time(world, canary):
     assert (row["state"], row["pods"], row["of"]) == ("Canary", 1, 4)
     assert world.deployments() == {live: 3}
 
-    world.cluster.pass_time(599)
+    world.cluster.pass_time(595)
     await world.settle(key)
     assert world.lane() == live
-    world.cluster.pass_time(2)
+    world.cluster.pass_time(6)
     await world.look(key)
     assert (world.lane(), world.canary() is not None) == (live, True), "it answers until all pods of the new one do"
     await world.settle(key)

@@ -159,3 +159,31 @@ async def test_the_same_observation_gives_the_same_plan(world, rolling):
 
     assert plan == again
     assert seen == before, "a planner changes nothing that it was given"
+
+
+async def test_ready_waits_until_every_node_routes_to_a_new_service(world):
+    key = world.add()
+    while not world.cluster.of_kind("Service"):
+        await world.look(key)
+        world.play()
+    world.cluster.pass_time(0.5)
+    wait = await world.look(key)
+
+    assert world.ready(key) == ("False", "GoingLive")
+    assert wait == 1.5
+    world.cluster.pass_time(wait)
+    await world.look(key)
+    assert world.ready(key) == ("True", "Serving")
+
+    await world.deploy(key, "v2", "beef")
+    assert world.ready(key) == ("True", "Serving"), "the Service of a later content is known already"
+
+
+async def test_no_pod_needs_no_route(world):
+    key = world.add()
+    world.edit(key, "serving.replicas", 0)
+    for _ in range(12):
+        await world.look(key)
+        world.play()
+
+    assert world.ready(key) == ("True", "Serving")

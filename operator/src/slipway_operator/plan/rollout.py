@@ -39,6 +39,8 @@ PROBE_SECONDS = 60.0
 """How long a new content waits for the nodes' answer on image volumes, before it takes the safe way."""
 PATIENCE_SECONDS = 30.0
 """How long a rollback waits for all of its pods, before it goes ahead with those that answer."""
+ROUTES_WITHIN_SECONDS = 2.0
+"""Until every node routes to a new Service: kube-proxy's period of 1 s, and a creation time in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,8 @@ class Rollout:
     standby_ready: int = 0
     switched: bool = False
     """The Service selects the live lane."""
+    routed_in: float = 0.0
+    """Seconds until a new Service is surely known to every node; 0: it is."""
     probing: bool = False
     requeue_after: float | None = None
 
@@ -127,6 +131,7 @@ def plan_rollout(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[Lo
             rollout,
             live=readiness_of(seen, name, size=served.replicas),
             switched=_selects(seen, live.entry.digests),
+            routed_in=_routed_in(seen) if served.replicas else 0.0,
         )
     if aim.back is not None and live is not None:
         rollout, some = _return(seen, spec, live, aim.back, rollout)
@@ -157,7 +162,8 @@ def plan_rollout(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[Lo
     delete = [ref_of(d) for d in seen.deployments if d["metadata"]["name"] not in names]
     if spec.serving.autoscaling is None or live is None:
         delete += [ref_of(a) for a in seen.autoscalers]
-    return replace(rollout, apply=tuple(apply), delete=tuple(delete), requeue_after=soonest(*(p.again for p in pods)))
+    again = soonest(rollout.routed_in or None, *(p.again for p in pods))
+    return replace(rollout, apply=tuple(apply), delete=tuple(delete), requeue_after=again)
 
 
 def is_paused(seen: Observed, spec: ModelDeploymentSpec) -> bool:
@@ -356,6 +362,19 @@ def _must_wait_for_probe(seen: Observed, wanted: Wanted) -> bool:
     return (seen.now - parse_time(wanted.since)).total_seconds() < PROBE_SECONDS
 
 
+def _service(seen: Observed) -> Manifest | None:
+    return next((s for s in seen.services if s["metadata"]["name"] == seen.key.name), None)
+
+
 def _selects(seen: Observed, content: Content) -> bool:
-    service = next((s for s in seen.services if s["metadata"]["name"] == seen.key.name), None)
+    service = _service(seen)
     return service is not None and (service["spec"].get("selector") or {}).get(labels.LANE) == content.short
+
+
+def _routed_in(seen: Observed) -> float:
+    service = _service(seen)
+    made = service["metadata"].get("creationTimestamp") if service is not None else None
+    if made is None:
+        return 0.0
+    age = (seen.now - parse_time(str(made))).total_seconds()
+    return max(ROUTES_WITHIN_SECONDS - age, 0.0)

@@ -84,6 +84,8 @@ def _verdict_on_live(story: Story) -> Verdict:
         if live.updated < live.size <= live.ready:
             return Verdict(Reason.SCALING, f"{live.updated} of {live.size} pods are replaced by newer ones", "Moving")
         return Verdict(Reason.SCALING, f"{live.ready} of {live.size} pods answer", "Moving")
+    if rollout.routed_in:
+        return Verdict(Reason.GOING_LIVE, "the Service is new: the nodes learn to route to it", "Moving")
     how = ", by the model itself" if is_native(entry.digests) else ""
     return Verdict(Reason.SERVING, f"revision {entry.number} answers (content {entry.digests.short}{how})", "Settled")
 
