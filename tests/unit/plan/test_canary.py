@@ -86,6 +86,50 @@ async def test_promote_names_what_it_means(world, canary):
     assert world.canary() is not None
 
 
+async def test_what_is_remembered_refuses_no_request(world, canary, monkeypatch):
+    """It may be from before the canary: by that there is nothing to promote."""
+    key, now = canary, world.cluster
+    with monkeypatch.context() as old:
+        old.setattr(now, "list_owned", _without(now.list_owned, canary_of=world.status(key)["rollout"]["content"]))
+        old.setattr(now, "is_certain", lambda _key: False)
+        old.setattr(now, "before_write", _refuse)
+        world.annotate(key, "slipway.dev/promote", "now@p-1")
+        await world.look(key)
+    assert "requests" not in world.status(key)
+
+    await world.settle(key)
+
+    assert world.request(key, "Promote")[0] == "Done"
+    assert world.entries()[-1]["data"]["requestId"] == "p-1"
+
+
+async def test_what_is_new_refuses_a_request_at_once(world, canary):
+    world.annotate(canary, "slipway.dev/resume", "now@s-1")
+    await world.look(canary)
+    assert world.request(canary, "Resume") == ("Refused", "nothing is held")
+
+
+def _without(list_owned, *, canary_of):
+    """Lists without the Jobs of what is on its way."""
+
+    async def listed(namespace, owner, *, anew=False):
+        found = await list_owned(namespace, owner, anew=anew)
+        exports = [o for o in found if o["metadata"]["labels"].get("slipway.dev/step") == "export"]
+        newest = max(exports, key=lambda o: int(o["metadata"]["resourceVersion"]))
+        gone = {newest["metadata"]["name"], newest["metadata"]["name"].removesuffix("-pod")}
+        return [
+            o
+            for o in found
+            if o["metadata"]["name"] not in gone and o["metadata"]["labels"].get("slipway.dev/canary") != canary_of
+        ]
+
+    return listed
+
+
+def _refuse(verb, ref):
+    raise AssertionError(f"{verb} {ref}")
+
+
 async def test_abort_gives_the_new_content_up_and_holds_it(world, canary):
     live, content = world.lane(), world.status(canary)["rollout"]["content"]
     world.annotate(canary, "slipway.dev/abort", "now@a-1 wrong units")

@@ -7,6 +7,8 @@ Safe means:
 - before the first write of a look the log is read from the API server: the log decides what is live, and a plan
   that was made on an older one is thrown away;
 - what waits for something, what failed, and what a write found otherwise than the store said, is read anew;
+- lists that are older than the resource are not believed, and the store only once it has been as new;
+- a request is refused, which is for good, only upon what was read anew;
 - a watch that is silent for too long is not believed.
 """
 
@@ -22,12 +24,16 @@ from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, OWNED, Where
 from slipway_operator.cluster.store import Store, owner_of
 from slipway_operator.cluster.watching import Watches
 from slipway_operator.domain import labels
+from slipway_operator.domain.errors import Waiting
 from slipway_operator.domain.keys import Key
 from slipway_operator.plan.observed import Event, Manifest, Ref, ref_of
 
 LOG_KIND = ("apps/v1", "ControllerRevision")
 ANEW_SECONDS = 15.0
 """What waits for something is read anew this often: the event that it waits for may be lost."""
+BEHIND_SECONDS = 15.0
+"""So long lists that are older than the resource are asked for again. No API server is behind for longer; where kinds
+have stores of their own, their versions tell nothing of each other."""
 SYNC_SECONDS = 30.0
 """A look waits so long for the first lists before it asks for itself."""
 
@@ -41,8 +47,14 @@ class CachedCluster:
         self._watches = watches
         self._anew_at: dict[Key, float] = {}
         """Loop time from which on a key is to be read from the API server."""
-        self._from_store: set[Key] = set()
-        """Keys whose last look was answered by the store."""
+        self._version: dict[Key, int] = {}
+        """The version in which each resource was read last."""
+        self._caught_up: set[Key] = set()
+        """Keys of which the store was seen to be as new as the resource; from then on the watches keep it so."""
+        self._certain: set[Key] = set()
+        """Keys whose last look was not answered by the store."""
+        self._behind: dict[Key, float] = {}
+        """Loop time since which lists of a key are older than its resource."""
         self._told: dict[Key, str] = {}
         """The version of each resource that our last write of its status made."""
         self._patient_until: float | None = None
@@ -50,27 +62,32 @@ class CachedCluster:
     async def get(self, ref: Ref) -> Manifest | None:
         """The object, always from the API server."""
         found = await self._cluster.get(ref)
-        if found is None and (ref.api_version, ref.kind) == MODEL_DEPLOYMENT:
+        if (ref.api_version, ref.kind) == MODEL_DEPLOYMENT:
             key = Key(ref.namespace, ref.name)
-            self._anew_at.pop(key, None)
-            self._from_store.discard(key)
-            self._told.pop(key, None)
+            if found is None:
+                self._forget(key)
+            else:
+                self._version[key] = int(found["metadata"]["resourceVersion"])
+                if "status" not in found:  # nothing was made for it yet
+                    self._caught_up.add(key)
         return found
 
     async def list_owned(self, namespace: str, owner: str, *, anew: bool = False) -> Sequence[Manifest]:
         """Everything that carries the owner's label: from the store, or anew where that may be behind."""
         key = Key(namespace, owner)
         if not anew and await self._may_use_store(key):
-            self._from_store.add(key)
+            self._certain.discard(key)
             return self._store.owned(key)
-        self._from_store.discard(key)
         # Before the lists: what makes it doubtful while they are read stays doubtful.
         self._anew_at.pop(key, None)
         try:
-            return await self._read(key, OWNED)
+            items = await self._read(key, OWNED)
         except BaseException:
             self.doubt(key)
             raise
+        self._certain.add(key)
+        self._caught_up.add(key)
+        return items
 
     async def list_everywhere(self) -> Sequence[Manifest]:
         """What names images in any namespace, always from the API server."""
@@ -82,13 +99,19 @@ class CachedCluster:
 
     async def is_newest(self, key: Key, entries: Sequence[Manifest]) -> bool:
         """Whether the log is still as it was read."""
-        if key not in self._from_store:
+        if key in self._certain:
             return True
         now = [e for e in await self._read(key, (LOG_KIND,)) if e["metadata"]["labels"].get(labels.LOG) == "true"]
         same = {_identity(e) for e in now} == {_identity(e) for e in entries}
         if not same:
             self.doubt(key)
         return same
+
+    def is_certain(self, key: Key) -> bool:
+        """Whether the last look was not answered by the store; if it was, the next one is not."""
+        if key not in self._certain:
+            self.doubt(key)
+        return key in self._certain
 
     def doubt(self, key: Key) -> None:
         """Read a key anew at its next look."""
@@ -163,10 +186,16 @@ class CachedCluster:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._patient_until):
                 await self._watches.synced()
-        return self._watches.are_current
+        if key not in self._caught_up and self._watches.reached >= self._version.get(key, 0):
+            self._caught_up.add(key)
+        return self._watches.are_current and key in self._caught_up
 
     async def _read(self, key: Key, kinds: Sequence[tuple[str, str]]) -> Sequence[Manifest]:
-        """Read kinds of an owner from the API server, and put the store right."""
+        """Read kinds of an owner from the API server, and put the store right.
+
+        Raises:
+            Waiting: the API server gave lists of the past.
+        """
         selector = f"{labels.OWNER}={key.name}"
         before = {kind: self._store.versions(kind, key=key) for _, kind in kinds}
         lists = await asyncio.gather(
@@ -176,7 +205,22 @@ class CachedCluster:
             for item in items:
                 self._store.put(item)
             self._store.sweep(before[kind], {ref_of(item) for item in items}, int(version))
+        self._require_new(key, min(int(version) for _, version in lists))
         return [item for items, _ in lists for item in items]
+
+    def _require_new(self, key: Key, shown: int) -> None:
+        """What is read after the resource must be as new."""
+        now = asyncio.get_running_loop().time()
+        if shown >= self._version.get(key, 0):
+            self._behind.pop(key, None)
+        elif now - self._behind.setdefault(key, now) < BEHIND_SECONDS:
+            raise Waiting("ApiServerUnavailable", "the API server's lists are older than what it gave before")
+
+    def _forget(self, key: Key) -> None:
+        for kept in (self._anew_at, self._version, self._behind, self._told):
+            kept.pop(key, None)
+        self._caught_up.discard(key)
+        self._certain.discard(key)
 
     @contextlib.contextmanager
     def _doubting(self, manifest: Mapping[str, Any]) -> Iterator[None]:

@@ -154,6 +154,11 @@ class KubernetesCluster:
         del key, entries
         return True
 
+    def is_certain(self, key: Key) -> bool:
+        """Nothing is remembered here."""
+        del key
+        return True
+
     def tell(self, key: Key, *, waits: bool) -> None:
         """Nothing is remembered here."""
 

@@ -72,6 +72,11 @@ class FakeCluster:
         del key, entries
         return True
 
+    def is_certain(self, key: Key) -> bool:
+        """Nothing is remembered, so nothing is old."""
+        del key
+        return True
+
     def tell(self, key: Key, *, waits: bool) -> None:
         """Nothing is remembered."""
 

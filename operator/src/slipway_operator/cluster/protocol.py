@@ -31,6 +31,9 @@ class Cluster(Protocol):
     async def is_newest(self, key: Key, entries: Sequence[Manifest]) -> bool:
         """Whether the log is as it was read: asked before the first write that follows from it."""
 
+    def is_certain(self, key: Key) -> bool:
+        """Whether what was listed last of a key was no memory; if it was, it is doubted."""
+
     def tell(self, key: Key, *, waits: bool) -> None:
         """Say whether a key waits for something to happen, so that nothing remembered is relied on for long."""
 

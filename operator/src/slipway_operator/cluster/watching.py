@@ -41,6 +41,8 @@ class Watch:
         self._where = where
         self._ring = ring
         self._heard: float | None = None
+        self.reached = 0
+        """The version up to which the store has everything."""
         self.synced = asyncio.Event()
         """Set once the first list is in the store."""
 
@@ -59,6 +61,7 @@ class Watch:
                     version = await self._list()
                 async for reached in self._events(version):
                     version, backoff = reached, FIRST_BACKOFF
+                    self.reached = int(reached)
                 version = ""
             except ExpiredError:
                 # A list tells what the watch cannot any more.
@@ -88,6 +91,7 @@ class Watch:
         for key in self._store.sweep(before, shown, int(version)):
             self._ring(key)
         self._hear()
+        self.reached = int(version)
         self.synced.set()
         return version
 
@@ -145,6 +149,11 @@ class Watches:
         """Wait until everything was listed once."""
         for watch in self._watches:
             await watch.synced.wait()
+
+    @property
+    def reached(self) -> int:
+        """The version up to which the store has everything."""
+        return min(watch.reached for watch in self._watches)
 
     @property
     def are_current(self) -> bool:

@@ -96,6 +96,8 @@ class Reconciler:
                 seen = await with_figures(seen, self._room.ask_pods)
                 seen = await with_elsewhere(seen, self._room.cluster)
                 plan = plan_model_deployment(seen)
+                if plan.refuses and not self._room.cluster.is_certain(key):
+                    continue
                 self._room.told(key, plan.status)
                 again, applied = await self._carry_out(seen, plan, again=applied)
                 if again > AGAIN_AT_ONCE:

@@ -69,6 +69,8 @@ class Decisions:
     resume: Directive | None = None
     promote: Directive | None = None
     abort: Directive | None = None
+    refuses: bool = False
+    """One of the answers is a refusal that nobody was told yet."""
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not an error
@@ -97,6 +99,7 @@ def decide(
     answers: list[Answer] = []
     due: dict[Verb, Answer] = {}
     target: LoggedEntry | None = None
+    refuses = False
     for directive in directives:
         known = _known(seen, entries, directive)
         if known is not None and known.state != "Pending":
@@ -113,6 +116,7 @@ def decide(
                 words = _possible(entries, directive, candidate)
         except _Refused as refusal:
             answers.append(Answer(directive=directive, state="Refused", message=str(refusal), at=at))
+            refuses = True
             continue
         due[directive.verb] = Answer(directive=directive, state="Pending", message=words, at=at)
         answers.append(due[directive.verb])
@@ -130,6 +134,7 @@ def decide(
         resume=due[Verb.RESUME].directive if Verb.RESUME in due else None,
         promote=due[Verb.PROMOTE].directive if Verb.PROMOTE in due else None,
         abort=due[Verb.ABORT].directive if Verb.ABORT in due else None,
+        refuses=refuses,
     )
 
 

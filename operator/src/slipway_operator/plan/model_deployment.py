@@ -154,6 +154,7 @@ def plan_model_deployment(seen: Observed) -> Plan:
             *(p.requeue_after for p in proofs.values()),
             *again,
         ),
+        refuses=decisions.refuses,
     )
 
 

@@ -161,6 +161,8 @@ class Plan:
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
     """Seconds until something changes by time alone; None: only a change in the cluster matters."""
+    refuses: bool = False
+    """It refuses a request, which is for good: it must not be made upon what is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
