@@ -147,13 +147,16 @@ bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right predi
 bench-grpc: $(SYNCED) ## Measure what carries gRPC: our HTTP/2 layer, the h2 library, gRPC's own server, MLServer.
 	@PYTHONPATH=hack python3 -m tools ensure h2load >/dev/null
 	@$(RUN) python tests/bench/bench_grpc.py
-.PHONY: faults test-faults bench-operator
+.PHONY: faults test-faults faults-cluster bench-operator
 faults: $(SYNCED) ## Disturb each write of each flow once on a control plane of its own, in a few minutes.
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
-	@$(ON_CLUSTER) tests/faults
-test-faults: $(SYNCED) ## Every fault at every write of every flow, every watch and list, counted (long; FLOW=update: one flow).
+	@$(ON_CLUSTER) --ignore tests/faults/on_cluster tests/faults
+test-faults: $(SYNCED) ## Every fault at every write of every flow, every watch and list, counted (long; FLOW=update FAULT=409: some of it).
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
-	@SLIPWAY_FAULTS=all $(ON_CLUSTER) tests/faults $(if $(FLOW),-k "$(FLOW)")
+	@SLIPWAY_FAULTS=all SLIPWAY_FAULT="$(FAULT)" $(ON_CLUSTER) --ignore tests/faults/on_cluster tests/faults $(if $(FLOW),-k "$(FLOW)")
+faults-cluster: $(SYNCED) ## Disturb an operator before the cluster that runs while real pods answer: no prediction fails (4 minutes).
+	@PYTHONPATH=hack python3 -m tools ensure git kubectl >/dev/null
+	@$(ON_CLUSTER) tests/faults/on_cluster
 bench-operator: $(SYNCED) ## Measure the operator with 250, 500 and 1,000 ModelDeployments on a control plane of its own.
 	@PYTHONPATH=hack python3 -m tools ensure helm kubectl etcd >/dev/null
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_operator.py

@@ -21,7 +21,7 @@ from lab.player import Player
 from lab.proxy import Proxy, proxy
 from slipway_operator.cluster.client import KubernetesCluster, NotFoundError
 from slipway_operator.domain.settings import Settings
-from slipway_operator.plan.observed import Manifest
+from slipway_operator.plan.observed import Manifest, Ref
 
 REACHED_SECONDS = 60.0
 STAYS_SECONDS = 1.5
@@ -51,9 +51,11 @@ class Trial:
 async def opened(plane: Plane) -> AsyncIterator[Bench]:
     """A bench with a proxy before the plane's API server."""
     configuration = Configuration()
-    await kube_config.load_kube_config(str(plane.control.kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+        str(plane.kube.kubeconfig), context=plane.kube.context, client_configuration=configuration
+    )
     configuration.connection_pool_maxsize = 0
-    async with proxy(plane.control.server, plane.control.authority) as served, ApiClient(configuration) as api:
+    async with proxy(plane.server, plane.authority) as served, ApiClient(configuration) as api:
         yield Bench(plane, served, KubernetesCluster(api))
 
 
@@ -144,15 +146,20 @@ class Bench:
         player = Player(self._person, namespace)
         case = Case(self._plane, self._proxy, self._person, namespace, fault, settings, player, process)
         self._proxy.scripts[namespace] = fault
-        playing = asyncio.create_task(player.play())
+        playing = None if self._plane.has_nodes else asyncio.create_task(player.play())
         await self._wait_for_account(namespace)
         case.start()
         try:
             yield case
         finally:
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
-            await case.close()
+            if playing is not None:
+                playing.cancel()
+                await asyncio.gather(playing, return_exceptions=True)
+            try:
+                await case.close()
+            finally:
+                if self._plane.has_nodes:
+                    await self._person.delete(Ref("v1", "Namespace", "", namespace))
 
     async def rest(self, case: Case) -> None:
         """Wait until the operator writes nothing more, so that the faults begin with the flow."""

@@ -88,6 +88,12 @@ class Case:
 
         return looked
 
+    def disturb(self, fault: Fault) -> None:
+        """From now on this goes wrong, and no longer what went wrong before."""
+        fault.take_over(self.script)
+        self.script = self.proxy.scripts[self.namespace] = fault
+        fault.begin(self)
+
     async def close(self) -> None:
         """End the operator and all that were killed."""
         for life in self._old:

@@ -122,6 +122,30 @@ class Spoilt(AtWrite):
         return self._answer
 
 
+class Rough(Fault):
+    """Every third write is refused with a 409, and after every fifth the operator is killed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+        self._last = False
+
+    def answer(self, asked: Asked) -> Answer:
+        if not asked.is_write:
+            return Answer()
+        self._count += 1
+        self._last = self._count % 5 == 0
+        if self._last:
+            return Answer("lose answer")
+        return Answer("refuse", 409) if self._count % 3 == 0 else Answer()
+
+    async def done(self, asked: Asked) -> None:
+        await super().done(asked)
+        if self._last:
+            self._last = False
+            self.case.crash()
+
+
 class Away(AtWrite):
     """The API server is gone for a while from a write on, and breaks all that is open."""
 

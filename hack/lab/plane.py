@@ -33,29 +33,30 @@ LEFT_OUT = frozenset({"Deployment", "NetworkPolicy"})
 """What the chart installs and nobody needs where there is no node."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plane:
-    """A control plane that Slipway is installed on."""
+    """An API server that Slipway is installed on, for an operator on this machine."""
 
-    control: ControlPlane
     kube: Kube
+    server: str
+    authority: Path
+    """Certificate that the API server's comes from."""
+    folder: Path
+    """For files of a run; it goes with it."""
     settings: Path
     token: str
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     """For names that nobody on this control plane has had before."""
     ends: dict[str, Any] = field(default_factory=dict)
     """What a flow that nothing disturbs was seen to end in."""
-
-    @property
-    def folder(self) -> Path:
-        """For files of a run; it goes with the control plane."""
-        return self.control.machine.layout.root
+    has_nodes: bool = False
+    """Pods run; else they are played."""
 
     def kubeconfig(self, server: str | None = None) -> Path:
         """The operator's kubeconfig, for the API server or what stands before it."""
-        cluster: dict[str, Any] = {"server": server or self.control.server}
+        cluster: dict[str, Any] = {"server": server or self.server}
         if server is None:
-            cluster["certificate-authority"] = str(self.control.authority)
+            cluster["certificate-authority"] = str(self.authority)
         content = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -67,6 +68,13 @@ class Plane:
         path = self.folder / f"operator-{abs(hash(server)):x}.kubeconfig"
         path.write_text(json.dumps(content))
         return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPlane(Plane):
+    """A control plane without nodes that was started for this run."""
+
+    control: ControlPlane
 
 
 @dataclass
@@ -116,7 +124,7 @@ class Operator:
 
 
 @contextlib.contextmanager
-def slipway_plane() -> Iterator[Plane]:
+def slipway_plane() -> Iterator[OwnPlane]:
     """Start a control plane and install the chart's kinds, roles and policies."""
     with control_plane() as control:
         kube = Kube(control.kubeconfig, control.kubectl)
@@ -137,7 +145,15 @@ def slipway_plane() -> Iterator[Plane]:
         # The policies' part of the API server learns of a kind a moment after it is served.
         wait_for(lambda: _takes_resources(kube), seconds=60, what="the policies to know the kinds")
         token = kube.run("create", "token", ACCOUNT, "-n", NAMESPACE, "--duration=24h").strip()
-        yield Plane(control, kube, folder / "settings.yaml", token)
+        yield OwnPlane(
+            kube=kube,
+            server=control.server,
+            authority=control.authority,
+            folder=folder,
+            settings=folder / "settings.yaml",
+            token=token,
+            control=control,
+        )
 
 
 def start_operator(plane: Plane, *, server: str | None = None, name: str = "operator") -> Operator:

@@ -88,6 +88,10 @@ class Script:
         del watch
         return [line]
 
+    def take_over(self, before: Script) -> None:
+        """Take the place of another; what is open stays open."""
+        self.watches, self.broken = before.watches, before.broken
+
     def listed(self, plural: str, text: bytes) -> bytes:
         """What the operator gets of a list."""
         del plural
@@ -131,7 +135,7 @@ class Proxy:
             request.method, self.upstream + request.raw_path, headers=headers, data=asked.body or None
         ) as got:
             if watches and got.status == 200:
-                return await self._stream(request, got, script)
+                return await self._stream(request, got, (namespace, script))
             return await self._answer(request, got, (script, asked, answer))
 
     async def _answer(
@@ -152,13 +156,16 @@ class Proxy:
         more = {name: got.headers[name] for name in ("Retry-After",) if name in got.headers}
         return web.Response(status=got.status, body=text, content_type="application/json", headers=more)
 
-    async def _stream(self, request: web.Request, got: aiohttp.ClientResponse, script: Script) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, got: aiohttp.ClientResponse, whose: tuple[str, Script]
+    ) -> web.StreamResponse:
+        _, script = whose
         response = web.StreamResponse(status=200, headers={"Content-Type": "application/json"})
         await response.prepare(request)
         broken = asyncio.create_task(script.broken.wait())
         number = next(self.numbers)
         script.watches.add(number)
-        passing = asyncio.create_task(self._pass_lines(got, response, script, number))
+        passing = asyncio.create_task(self._pass_lines(got, response, whose, number))
         try:
             await asyncio.wait({broken, passing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -169,14 +176,17 @@ class Proxy:
         return _break(request) if script.broken.is_set() else response
 
     async def _pass_lines(
-        self, got: aiohttp.ClientResponse, response: web.StreamResponse, script: Script, number: int
+        self, got: aiohttp.ClientResponse, response: web.StreamResponse, whose: tuple[str, Script], number: int
     ) -> None:
+        namespace, script = whose
         rest = b""
         with contextlib.suppress(aiohttp.ClientError, ConnectionError):
             async for chunk in got.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    for given in await script.event(number, line) if script.begun else [line]:
+                    # Another script may have taken the place of the one that it was opened under.
+                    now = self.scripts.get(namespace, script)
+                    for given in await now.event(number, line) if now.begun else [line]:
                         await response.write(given + b"\n")
 
 

@@ -33,7 +33,7 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 from tests.conftest import SPEC, World
 
-from lab.plane import Operator, Plane, operator_on, slipway_plane
+from lab.plane import Operator, OwnPlane, operator_on, slipway_plane
 from slipway_operator.cluster.client import KubernetesCluster
 from slipway_operator.cluster.kinds import MODEL_DEPLOYMENT, Where
 from slipway_operator.plan.observed import Manifest
@@ -63,7 +63,7 @@ async def prebuilt(world: World) -> tuple[Manifest, Manifest]:
     return spec, entry
 
 
-async def seed(plane: Plane, count: int) -> None:
+async def seed(plane: OwnPlane, count: int) -> None:
     """Put the entries there as the operator wrote them, then the ModelDeployments."""
     spec, entry = await prebuilt(World())
     gate = asyncio.Semaphore(AT_ONCE)
@@ -90,7 +90,7 @@ def name_of(number: int) -> str:
     return f"model-{number:04d}"
 
 
-async def settled(plane: Plane, count: int, seconds: float) -> None:
+async def settled(plane: OwnPlane, count: int, seconds: float) -> None:
     """Wait until every ModelDeployment is Ready, by one watch."""
     ready: set[str] = set()
 
@@ -144,7 +144,7 @@ def looked_at(operator: Operator) -> int:
     return sum(1 for name in figures(operator) if name.startswith(CONDITION) and 'type="Ready"' in name)
 
 
-def processor_time(plane: Plane, operator: Operator, before: Mapping[str, float]) -> dict[str, float]:
+def processor_time(plane: OwnPlane, operator: Operator, before: Mapping[str, float]) -> dict[str, float]:
     """Seconds of each process since the operator's start."""
     return {"operator": operator.cpu_seconds(), **{n: s - before[n] for n, s in plane.control.cpu_seconds().items()}}
 
@@ -160,7 +160,7 @@ async def quiet(operator: Operator) -> tuple[int, int]:
     return before
 
 
-async def first_run(plane: Plane, count: int) -> dict[str, Any]:
+async def first_run(plane: OwnPlane, count: int) -> dict[str, Any]:
     """Settle all of them from nothing but the log."""
     started = time.monotonic()
     before = plane.control.cpu_seconds()
@@ -195,7 +195,7 @@ async def first_run(plane: Plane, count: int) -> dict[str, Any]:
     return told
 
 
-async def second_run(plane: Plane, count: int, edits: int) -> dict[str, Any]:
+async def second_run(plane: OwnPlane, count: int, edits: int) -> dict[str, Any]:
     """Start anew where all is as it should be, then edit."""
     started = time.monotonic()
     with operator_on(plane, name="second") as operator:
@@ -224,7 +224,7 @@ async def second_run(plane: Plane, count: int, edits: int) -> dict[str, Any]:
     return {"restart": restart, "edit": told, "complaints": complaints}
 
 
-async def edited(plane: Plane, count: int, edits: int) -> list[float]:
+async def edited(plane: OwnPlane, count: int, edits: int) -> list[float]:
     """Seconds from an edit's answer until the Deployment says what was asked for."""
     chosen = random.Random(4).sample(range(count), min(edits, count))  # noqa: S311 - a sample, no secret
     times: list[float] = []
@@ -245,7 +245,7 @@ async def edited(plane: Plane, count: int, edits: int) -> list[float]:
     return times
 
 
-def edit(plane: Plane, name: str, millis: str) -> None:
+def edit(plane: OwnPlane, name: str, millis: str) -> None:
     """Change one ModelDeployment as a person does."""
     change = {"spec": {"serving": {"resources": {"requests": {"cpu": millis}}}}}
     plane.kube.run("patch", "modeldeployment", name, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(change))
@@ -268,7 +268,7 @@ async def measure(count: int, edits: int) -> dict[str, Any]:
     return {"objects": count, "loadBefore": load, "settle": first, "missing": lost, **second}
 
 
-async def missing(plane: Plane, count: int) -> int:
+async def missing(plane: OwnPlane, count: int) -> int:
     """How many of the objects that each ModelDeployment needs are not there: what was settled is really so."""
     kinds = (
         ("apps/v1", "Deployment"),

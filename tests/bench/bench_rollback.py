@@ -21,12 +21,12 @@ from typing import Any
 
 import uvloop
 from tests.bench.bench_pipeline import machine
-from tests.bench.steady import Seen, drive
 
 from lab import tell
 from lab.install import ROOT, Lab, open_lab
 from lab.kube import Manifest, condition, wait_for
 from lab.projects import FLOWER, model_deployment, spec, write_project
+from lab.steady import Loops, Seen, drive, question
 
 NAMESPACE = "bench-rollback"
 NAME = "bench"
@@ -65,15 +65,10 @@ async def measure(lab: Lab, chosen: argparse.Namespace) -> dict[str, Any]:
     """Run the rounds under load."""
     service = lab.kube.get("service", NAME, NAMESPACE)
     assert service is not None
-    body = json.dumps({"rows": [FLOWER]}).encode()
-    head = (
-        "POST /predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
-    )
-    request = head.encode() + body
+    request = question({"rows": [FLOWER]})
     seen, stop = Seen(enough=chosen.requests), asyncio.Event()
     load = asyncio.create_task(
-        drive(service["spec"]["clusterIP"], request, seen, stop, kept=chosen.kept, fresh=chosen.fresh)
+        drive(service["spec"]["clusterIP"], request, seen, stop, Loops(chosen.kept, chosen.fresh))
     )
     began = time.monotonic()
     rounds = []

@@ -8,10 +8,12 @@ as HTTP clients do, and counted; anything else that goes wrong is a failure.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 
 @dataclass
@@ -113,7 +115,28 @@ class _CutError(Exception):
     """The answer was cut off in the middle."""
 
 
-async def drive(host: str, request: bytes, seen: Seen, stop: asyncio.Event, *, kept: int, fresh: int) -> None:
+def question(body: Mapping[str, Any]) -> bytes:
+    """A whole request for predictions."""
+    text = json.dumps(body).encode()
+    head = (
+        f"POST /predict HTTP/1.1\r\nhost: lab\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
+    )
+    return head.encode() + text
+
+
+@dataclass(frozen=True)
+class Loops:
+    """Who asks: each loop has one request at a time."""
+
+    kept: int
+    """Connections that are used again."""
+    fresh: int
+    """Loops that make a connection for each request."""
+    every: float = 0.0
+    """Seconds between an answer and the loop's next request."""
+
+
+async def drive(host: str, request: bytes, seen: Seen, stop: asyncio.Event, loops: Loops) -> None:
     """Keep asking until told to stop.
 
     Args:
@@ -121,42 +144,44 @@ async def drive(host: str, request: bytes, seen: Seen, stop: asyncio.Event, *, k
         request: A whole HTTP/1.1 request.
         seen: Where to count.
         stop: Ends the load.
-        kept: Connections that are used again.
-        fresh: Loops that make a connection for each request.
+        loops: How many ask, and how often.
     """
-    await asyncio.gather(
-        *(_loop(host, request, seen, stop, kind="kept") for _ in range(kept)),
-        *(_loop(host, request, seen, stop, kind="fresh") for _ in range(fresh)),
-    )
+
+    async def loop(kind: str) -> None:
+        client: _Client | None = None
+        while not stop.is_set():
+            client = await _ask_once(host, request, seen, kind, client)
+            if loops.every:
+                await asyncio.sleep(loops.every)
+
+    kinds = ["kept"] * loops.kept + ["fresh"] * loops.fresh
+    await asyncio.gather(*map(loop, kinds))
 
 
-async def _loop(host: str, request: bytes, seen: Seen, stop: asyncio.Event, *, kind: str) -> None:
-    client: _Client | None = None
-    while not stop.is_set():
-        tries = 0
-        while True:
-            sent = time.monotonic()
-            try:
-                if client is None or not client.open:
-                    client = await _connect(host)
-                content, closing = await asyncio.wait_for(client.ask(request), timeout=20)
-            except _ClosedError:
-                client = None
-                tries += 1
-                if tries == 1:
-                    seen.retried += 1
-                    continue
+async def _ask_once(host: str, request: bytes, seen: Seen, kind: str, client: _Client | None) -> _Client | None:
+    """Have one request answered, on the connection that is open, if any; the one for the next request."""
+    for again in (False, True):
+        sent = time.monotonic()
+        try:
+            if client is None or not client.open:
+                client = await _connect(host)
+            content, closing = await asyncio.wait_for(client.ask(request), timeout=20)
+        except _ClosedError:
+            client = None
+            if again:
                 seen.failures.append("closed twice before the first byte")
-                break
-            except (_CutError, RuntimeError, OSError, TimeoutError) as error:
-                client = None
-                seen.failures.append(f"{type(error).__name__}: {error}")
-                break
-            seen.answered(kind, content, sent)
-            if closing or kind == "fresh":
-                client.close()
-                client = None
-            break
+            else:
+                seen.retried += 1
+            continue
+        except (_CutError, RuntimeError, OSError, TimeoutError) as error:
+            seen.failures.append(f"{type(error).__name__}: {error}")
+            return None
+        seen.answered(kind, content, sent)
+        if closing or kind == "fresh":
+            client.close()
+            return None
+        return client
+    return None
 
 
 async def _connect(host: str) -> _Client:
