@@ -66,7 +66,10 @@ class Plane:
             "current-context": "plane",
         }
         path = self.folder / f"operator-{abs(hash(server)):x}.kubeconfig"
-        path.write_text(json.dumps(content))
+        # An operator that starts beside this one may be reading it.
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(content))
+        fresh.replace(path)
         return path
 
 
