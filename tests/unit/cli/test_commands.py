@@ -189,11 +189,28 @@ def test_status_waits_until_it_is_ready(slipway, api, make):
         pytest.param([("Ready", "False", "BuildFailed"), ("Stalled", "True", "BuildFailed")], 4, id="failed"),
         pytest.param([("Ready", "False", "RolledBack"), ("Stalled", "True", "RolledBack")], 6, id="held"),
         pytest.param([("Ready", "False", "Aborted"), ("Stalled", "True", "Aborted")], 6, id="aborted"),
-        pytest.param([("Ready", "False", "Paused"), ("Reconciling", "True", "Paused")], 7, id="paused"),
     ],
 )
 def test_status_tells_by_its_exit_code(conditions, code, slipway, api, make):
     api.put(make.COLLECTION, make.resource(*(make.condition(*c) for c in conditions)))
+
+    assert slipway("status", "flight-delay").code == code
+
+
+@pytest.mark.parametrize(
+    ("annotations", "spec", "code"),
+    [
+        pytest.param({"slipway.dev/paused": "true"}, {}, 7, id="by-annotation"),
+        pytest.param({}, {"rollout": {"paused": True}}, 7, id="by-spec"),
+        # The operator has not said so yet, and `pause --off && status --wait` must not end with it.
+        pytest.param({}, {}, 3, id="no-more"),
+    ],
+)
+def test_status_is_paused_while_something_asks_for_it(annotations, spec, code, slipway, api, make):
+    found = make.resource(make.condition("Ready", "False", "Paused"), make.condition("Reconciling", "True", "Paused"))
+    found["metadata"]["annotations"] = annotations
+    found["spec"] = found.get("spec", {}) | spec
+    api.put(make.COLLECTION, found)
 
     assert slipway("status", "flight-delay").code == code
 

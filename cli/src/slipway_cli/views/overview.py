@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from slipway_cli.views.words import age, condition, source_words
+from slipway_cli.views.words import age, condition, is_paused, source_words
 from slipway_cli.views.world import World
 from slipway_operator.domain import labels
 
@@ -55,7 +55,7 @@ def _state(resource: Mapping[str, Any]) -> str:
         return "Ready"
     if stalled.get("status") == "True":
         return "Held" if stalled.get("reason") in {"RolledBack", "Aborted"} else "Stalled"
-    return "Paused" if ready.get("reason") == "Paused" else "Moving"
+    return "Paused" if is_paused(resource) else "Moving"
 
 
 def _contents(world: World, now: datetime) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from slipway_cli.problem import Code
 from slipway_cli.views.overview import short_content
-from slipway_cli.views.words import condition
+from slipway_cli.views.words import condition, is_paused
 
 State = Literal["Pending", "Done", "Refused"]
 
@@ -39,7 +39,7 @@ def verdict(resource: Mapping[str, Any]) -> Verdict:
         said = f"{stalled.get('reason', 'Stalled')}: {stalled.get('message', '')}".rstrip(": ")
         held = stalled.get("reason") in {"RolledBack", "Aborted"}
         return Verdict(Code.HELD if held else Code.FAILED, said)
-    return Verdict(Code.PAUSED if ready.get("reason") == "Paused" else Code.UNDER_WAY, said)
+    return Verdict(Code.PAUSED if is_paused(resource) else Code.UNDER_WAY, said)
 
 
 @dataclass(frozen=True)

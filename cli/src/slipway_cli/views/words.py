@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from slipway_operator.domain.labels import PAUSED
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COMMIT = 12
 
@@ -75,3 +77,10 @@ def source_words(spec: Mapping[str, Any]) -> str:
     if package := source.get("package"):
         return f"package {package.get('image')}"
     return "no source"
+
+
+def is_paused(resource: Mapping[str, Any]) -> bool:
+    """Whether it says that it waits, and something still asks it to: a pause ends before the operator says so."""
+    spec, annotations = resource.get("spec") or {}, resource["metadata"].get("annotations") or {}
+    asked = annotations.get(PAUSED) == "true" or (spec.get("rollout") or {}).get("paused") is True
+    return asked and condition(resource, "Ready").get("reason") == "Paused"
