@@ -8,6 +8,8 @@ export SLIPWAY_CACHE ?= $(HOME)/.cache/slipway
 UV_VERSION := 0.13.9
 UV := $(SLIPWAY_CACHE)/uv-$(UV_VERSION)/bin/uv
 export UV_PYTHON_DOWNLOADS := never
+# Tests start hundreds of processes, each of which would compile scikit-learn and its like again.
+unexport PYTHONDONTWRITEBYTECODE
 # The builder under test calls uv by name, as it does in its image.
 export PATH := $(dir $(UV)):$(PATH)
 RUN := $(UV) run --no-sync
@@ -45,7 +47,7 @@ type: $(SYNCED) ## Check types (mypy, strict).
 unit: $(SYNCED) ## Run the fast tests: no cluster, no network (the builder's talk to real servers on loopback).
 	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git h2spec versitygw sshd ssh-keygen svnserve \
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
-	@$(RUN) pytest -q -n 2 tests/unit tests/golden
+	@$(RUN) pytest -q -n 2 --dist worksteal tests/unit tests/golden
 
 .PHONY: test-runtime-clients
 test-runtime-clients: $(SYNCED) ## Ask the runtime by clients of others: Java, C#, Go, kserve, grpcurl, curl (Maven, Go and PyPI are reached).
@@ -167,10 +169,14 @@ bench-image: $(SYNCED) ## Measure an environment image from nothing to pushed, b
 bench-cli: $(SYNCED) ## Measure how long the command line takes to start.
 	@$(RUN) python tests/bench/bench_cli.py
 .PHONY: bench-runtime
-bench-runtime: $(SYNCED) ## Measure the runtime beside its peers (20 minutes; QUICK=1: whether it works; FULL=1: all of it; PARTS=, INTO=).
+bench-runtime: $(SYNCED) ## Measure the runtime beside its peers (20 minutes; QUICK=1: whether it works; FULL=1: all of it, 40; PARTS=, INTO=).
 	@PYTHONPATH=hack python3 -m tools ensure wrk h2load >/dev/null
 	@PYTHONPATH=. UV=$(UV) $(RUN) python -m tests.bench.bench_runtime $(if $(QUICK),--quick) $(if $(FULL),--full) \
 		$(if $(PARTS),--parts $(PARTS)) $(if $(INTO),--into $(INTO))
+.PHONY: bench-native
+bench-native: $(SYNCED) ## Measure a model that answers by itself beside ONNX of it and MLServer.
+	@PYTHONPATH=hack python3 -m tools ensure wrk >/dev/null
+	@PYTHONPATH=. UV=$(UV) $(RUN) python -m tests.bench.bench_native
 .PHONY: bench-rollback
 bench-rollback: $(SYNCED) ## Roll back and out 50 times under load; count what fails, and time the way to the first answer.
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_rollback.py

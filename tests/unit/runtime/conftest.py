@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.metrics import Metrics
@@ -24,6 +25,15 @@ from slipway_runtime.model import Model, ModelOptions, load_model
 from slipway_runtime.server import Server, ServerOptions
 
 FLOAT, INT64, STRING = 1, 7, 8
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run tests on the loop that the runtime runs on, as its promises are about that one.
+
+    asyncio's own loses a connection that it has accepted in the turn in which its server is closed,
+    as the one with the old certificate is; uvloop does not.
+    """
+    return {"uvloop": uvloop.new_event_loop}
 
 
 def varint(value: int) -> bytes:
@@ -251,3 +261,31 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         one.server.stop()
         one.server.stop()
         await asyncio.wait_for(one.task, 20)
+
+
+def deciding(parts: type[Parts]) -> Files:
+    """The linear classifier with a third output by name: its decision values."""
+    files = parts.linear()
+    ends = (*parts.LINEAR_ENDS, parts.value(12, "z", parts.FLOAT, -1, 2))
+    files.onnx = parts.onnx_model(*parts.LINEAR, parts.floats("w", parts.WEIGHTS), *ends)
+    files.signature["outputs"].append({"name": "decision", "datatype": "FP32", "shape": [-1, 2], "tensor": "z"})
+    return files
+
+
+@pytest.fixture
+def listed(parts: type[Parts], tmp_path: Path) -> Path:
+    """A listing of three models; the first two have equal columns, and answer otherwise."""
+    doubled = deciding(parts)
+    doubled.onnx = doubled.onnx.replace(bytes.fromhex("0000803f000080bf"), bytes.fromhex("00000040000000c0"))
+    doubled.examples["outputs"].pop()  # the label is as it was
+    items = []
+    for name, files, version in (
+        ("linear", deciding(parts), "aaaa"),
+        ("doubled", doubled, "bbbb"),
+        ("echo", parts.echo(), "cccc"),
+    ):
+        options = files.write(tmp_path / name, version=version)
+        items.append({"name": name, "version": version, "digest": options.digest, "folder": name})
+    path = tmp_path / "models.json"
+    path.write_text(json.dumps({"models": items}))
+    return path

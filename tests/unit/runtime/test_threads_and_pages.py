@@ -38,7 +38,7 @@ async def test_the_engine_has_no_threads_of_its_own(parts, tmp_path):
 
 async def test_workers_share_the_pages_of_what_was_loaded(parts, tmp_path):
     port = free_port()
-    async with process(parts.linear().write(tmp_path), "--workers", "2", port=port) as one:
+    async with process(parts.linear().write(tmp_path), "--workers", "2", "--drain-seconds", "0", port=port) as one:
         await ready(port)
         workers = await until(lambda: len(found := workers_of(one.pid)) == 2 and found)
         for _ in range(20):

@@ -191,7 +191,7 @@ async def test_a_fitted_model_answers_by_its_methods(pod, tmp_path):
 
 async def test_a_projects_function_and_everything_that_it_does_wrong(pod):
     pod.write(FUNCTION, EXAMPLES)
-    await pod.runtime("--worker-seconds", "4")
+    await pod.runtime("--worker-seconds", "2")
     await asyncio.sleep(0.5)
     assert await pod.status() == 0  # a slow start: it does not listen before the worker does
     await pod.worker(function="project_code:predict")
@@ -254,7 +254,7 @@ async def test_a_worker_that_has_grown_is_replaced_between_requests(pod):
     end = time.monotonic() + 20
     while (await pod.ask((1, "x"))).status_code != 200:  # 503 until there is another
         assert time.monotonic() < end
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.02)
 
 
 SIGNATURE = read_signature(json.dumps(FUNCTION).encode())
