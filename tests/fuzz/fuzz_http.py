@@ -18,6 +18,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import signal
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ from tests.fuzz.attacks import GOOD, attacks, request
 from tests.unit.runtime.conftest import echo
 
 CONNECTIONS = 16
+SPARE = 1.06
+"""How many more are made than must be refused: some turn out to be good."""
 GOOD_RATE = 200
 LEAKS = re.compile(rb"Traceback|File \"|site-packages|\.venv|slipway_runtime|onnxruntime|orjson|httptools|numpy|/tmp/")
 
@@ -52,6 +55,10 @@ class Found:
     codes: Counter[int] = field(default_factory=Counter)
     good_after_all: int = 0
     wrong: list[str] = field(default_factory=list)
+    answers: list[tuple[str, bytes, int, bytes]] = field(default_factory=list)
+    """Kind, beginning of the request, status, and answer of each."""
+    connections: int = 0
+    seconds: float = 0.0
 
     @property
     def bad(self) -> int:
@@ -90,19 +97,17 @@ def crowd() -> tuple[str, bytes]:
     return "crowd", request(json.dumps(GOOD).encode())
 
 
-async def attack(
-    port: int, make: Callable[[], tuple[str, bytes]], going_on: Callable[[], bool], found: Found, pause: float
-) -> None:
+async def attack(port: int, requests: Iterable[tuple[str, bytes]], found: Found, pause: float) -> None:
     """Send requests over one connection after the other."""
     reader = writer = None
     due = time.perf_counter()
-    while going_on():
+    for name, raw in requests:
         due += pause
         if (early := due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
-        name, raw = make()
         if reader is None or writer is None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            found.connections += 1
         going = False
         try:
             # A maker's request may promise more than it sends: the half-close ends what it began.
@@ -110,7 +115,7 @@ async def attack(
             if name in ("strange_header", "no_http"):
                 writer.write_eof()
             code, body, going = await asyncio.wait_for(answer(reader), 15)
-            judge(name, raw, code, body, found)
+            found.answers.append((name, raw[:300], code, body))
             going = going and name not in ("strange_header", "no_http", "tiny_chunks")
         except asyncio.IncompleteReadError as error:
             # Half a request and then the end of the connection is answered by nothing: there was no request.
@@ -129,21 +134,37 @@ async def attack(
         writer.close()
 
 
-def attacked(port: int, arguments: argparse.Namespace, *, bad: bool) -> Found:
-    """Attack over all connections at once; or ask as much that is good."""
+_prepared: list[list[tuple[str, bytes]]] = []
+"""Requests for each connection: made before the clock runs, as to make a bad one costs more than to refuse it."""
+
+
+def prepare(arguments: argparse.Namespace, *, bad: bool) -> None:
+    """Make the requests."""
+    wanted = arguments.bad * SPARE if bad else arguments.rate * arguments.crowd
+    each = range(math.ceil(wanted / CONNECTIONS))
+    makers = [attacks(arguments.seed + place) if bad else crowd for place in range(CONNECTIONS)]
+    _prepared[:] = [[make() for _ in each] for make in makers]
+
+
+def attacked(port: int, rate: float) -> Found:
+    """Send what was prepared, over all connections at once."""
 
     async def all_of_them() -> Found:
-        found, pause = Found(), CONNECTIONS / arguments.rate
-        makers = [attacks(arguments.seed + place) if bad else crowd for place in range(CONNECTIONS)]
-        end = time.perf_counter() + arguments.crowd
-
-        def going_on() -> bool:
-            return found.bad < arguments.bad if bad else time.perf_counter() < end
-
-        await asyncio.gather(*(attack(port, make, going_on, found, pause) for make in makers))
+        found = Found()
+        await asyncio.gather(*(attack(port, requests, found, CONNECTIONS / rate) for requests in _prepared))
         return found
 
-    return uvloop.run(all_of_them())
+    begun = time.perf_counter()
+    found = uvloop.run(all_of_them())
+    found.seconds = time.perf_counter() - begun
+    return found
+
+
+def judged(found: Found) -> Found:
+    """Compare all answers with what is promised."""
+    for one in found.answers:
+        judge(*one, found)
+    return found
 
 
 def judge(name: str, raw: bytes, code: int, body: bytes, found: Found) -> None:
@@ -155,7 +176,7 @@ def judge(name: str, raw: bytes, code: int, body: bytes, found: Found) -> None:
     found.refused[name] += 1
     content = body.partition(b"\r\n\r\n")[2]
     if not 400 <= code < 500:
-        found.wrong.append(f"{name}: {code} for {raw[:300]!r}")
+        found.wrong.append(f"{name}: {code} for {raw!r}")
     elif leak := LEAKS.search(content):
         found.wrong.append(f"{name}: tells {leak[0]!r} in {content[:300]!r}")
     elif list(json.loads(content)) != ["error"]:
@@ -201,18 +222,18 @@ async def ask(port: int, asked: Asked, stop: asyncio.Event) -> None:
 
 
 async def beside(
-    pool: ProcessPoolExecutor, port: int, arguments: argparse.Namespace, *, bad: bool
+    pool: ProcessPoolExecutor, runtime: int, port: int, arguments: argparse.Namespace, *, bad: bool
 ) -> tuple[Asked, Found, float]:
-    """Ask good requests while others come."""
-    asked, stop = Asked(), asyncio.Event()
-    asking = asyncio.create_task(ask(port, asked, stop))
-    begun = time.perf_counter()
+    """Ask good requests while others come; gives the runtime's processor time for all of them, too."""
     loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(pool, functools.partial(attacked, port, arguments, bad=bad))
-    seconds = time.perf_counter() - begun
+    await loop.run_in_executor(pool, functools.partial(prepare, arguments, bad=bad))
+    asked, stop = Asked(), asyncio.Event()
+    spent = processor_seconds(runtime)
+    asking = asyncio.create_task(ask(port, asked, stop))
+    found = await loop.run_in_executor(pool, attacked, port, arguments.rate)
     stop.set()
     await asking
-    return asked, found, seconds
+    return asked, found, processor_seconds(runtime) - spent
 
 
 async def alone(port: int, seconds: float) -> Asked:
@@ -223,6 +244,12 @@ async def alone(port: int, seconds: float) -> Asked:
     stop.set()
     await task
     return asked
+
+
+def processor_seconds(pid: int) -> float:
+    """Give the processor time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def megabytes(pid: int) -> float:
@@ -246,10 +273,9 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
         await alone(port, 1)
         before_memory = megabytes(runtime.pid)
         before = await alone(port, arguments.alone)
-        # In a process of their own, which stands back: to make bad requests costs more than to refuse them.
-        with ProcessPoolExecutor(1, initializer=os.nice, initargs=(10,)) as pool:
-            crowded, _, _ = await beside(pool, port, arguments, bad=False)
-            attended, found, seconds = await beside(pool, port, arguments, bad=True)
+        with ProcessPoolExecutor(1) as pool:
+            crowded, others, crowd_spent = await beside(pool, runtime.pid, port, arguments, bad=False)
+            attended, found, spent = await beside(pool, runtime.pid, port, arguments, bad=True)
         after = await alone(port, arguments.alone)
         after_memory = megabytes(runtime.pid)
         lives = runtime.returncode is None
@@ -257,7 +283,8 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
         with contextlib.suppress(ProcessLookupError):
             runtime.send_signal(signal.SIGKILL)
         await runtime.wait()
-    print(f"{found.bad} bad requests refused in {seconds:.0f} s ({found.bad / seconds:,.0f} a second):")
+    judged(found)
+    print(f"{found.bad} bad requests refused in {found.seconds:.0f} s ({found.bad / found.seconds:,.0f} a second):")
     print("  " + ", ".join(f"{name} {count}" for name, count in found.refused.most_common()))
     print("  " + ", ".join(f"{code}: {count}" for code, count in sorted(found.codes.items())))
     print(f"  {found.good_after_all} turned out to be good")
@@ -266,8 +293,16 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
         print(f"{name}: {part.shown()}")
     ratio = statistics.median(attended.seconds) / statistics.median(crowded.seconds)
     print(f"good requests beside bad ones took {ratio:.2f} times as long as beside as many good ones (medians)")
+    good_cost = crowd_spent / (len(others.answers) + len(crowded.seconds))
+    bad_cost = (spent - good_cost * len(attended.seconds)) / len(found.answers)
+    print(
+        f"processor time of the runtime: {1e6 * bad_cost:.0f} µs for a bad request ({found.connections} connections), "
+        f"{1e6 * good_cost:.0f} µs for a good one ({others.connections} connections)"
+    )
     print(f"memory {before_memory:.0f} MB before, {after_memory:.0f} MB after")
     failed = [*found.wrong, *(line for part in parts.values() for line in part.failed)]
+    if found.bad < arguments.bad:
+        failed.append(f"only {found.bad} bad requests were refused")
     if not lives:
         failed.append("the runtime ended")
     if after_memory > before_memory + 80:

@@ -307,6 +307,35 @@ async def test_good_requests_before_a_bad_one_are_answered(served):
     assert statuses(raw) == [200, 200, 400]
 
 
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_body_of_another_kind_costs_the_client_no_connection(served, apart):
+    """Nor is it taken for one of the right kind, because the same head came before."""
+    wrong, right = post(INFER, "Content-Type: text/html"), post()
+    one = [wrong[: -len(INFER)], INFER] if apart else [wrong]
+
+    raw = await served.send(*one, *one, right, *one, get("/v2"))
+
+    assert statuses(raw) == [415, 415, 200, 415, 200]
+
+
+@pytest.mark.parametrize("header", ["Content-Length: 70000", "Transfer-Encoding: chunked"])
+async def test_a_body_of_another_kind_is_not_waited_for_where_it_may_be_long(served, header):
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: text/html\r\n{header}\r\n\r\n"
+
+    raw = await served.send(head.encode(), eof=False)
+
+    assert statuses(raw) == [415]
+    assert b"connection: close" in raw
+
+
+async def test_a_bomb_that_lies_about_its_size_is_known_all_the_same(served):
+    bomb = gzip.compress(bytes(17 << 20))
+    for size in (0, 1000, 2**32 - 1):
+        raw = await served.send(post(bomb[:-4] + size.to_bytes(4, "little"), "Content-Encoding: gzip"))
+
+        assert statuses(raw) == [413]
+
+
 async def test_an_upgrade_is_not_taken(served):
     raw = await served.send(get("/v2", "Upgrade: h2c", "Connection: Upgrade") + b"\x00\x01", eof=False)
     closing = await served.send(get("/v2", "Upgrade: h2c", "Connection: close, Upgrade"), eof=False)

@@ -71,7 +71,8 @@ class HeadWriter:
         """
         self._identity = identity
         self._status = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-        self._ok = b""
+        self._starts: dict[int, bytes] = {}
+        """Of answers in JSON, by their status."""
         self._ok_json = b""
         self._date = b""
         self.tick()
@@ -79,8 +80,13 @@ class HeadWriter:
     def tick(self) -> None:
         """Take over the present time; call it once a second."""
         self._date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
-        self._ok = self._status[200] + self._date + self._identity + b"content-type: application/json\r\n"
-        self._ok_json = (self._ok + b"x-request-id: ").replace(b"%", b"%%") + b"%b\r\ncontent-length: %d\r\n\r\n%b"
+        self._starts.clear()
+        start = self._start(200, JSON)
+        self._ok_json = (start + b"x-request-id: ").replace(b"%", b"%%") + b"%b\r\ncontent-length: %d\r\n\r\n%b"
+
+    def _start(self, status: int, content_type: bytes) -> bytes:
+        """Write what is the same in all answers of a status and a type."""
+        return b"%b%b%bcontent-type: %b\r\n" % (self._status[status], self._date, self._identity, content_type)
 
     def write_json(self, body: bytes, request_id: str) -> bytes:
         """Write head and body of an answer of status 200 in JSON on a connection that stays."""
@@ -88,15 +94,12 @@ class HeadWriter:
 
     def write(self, answer: Answer, request_id: str, connection: bytes) -> bytes:
         """Write a head; ``connection`` is a whole header line or nothing."""
-        if answer.status == 200 and answer.content_type is JSON:
-            start = self._ok
+        if answer.content_type is not JSON:
+            start = self._start(answer.status, answer.content_type)
+        elif (known := self._starts.get(answer.status)) is not None:
+            start = known
         else:
-            start = b"%b%b%bcontent-type: %b\r\n" % (
-                self._status[answer.status],
-                self._date,
-                self._identity,
-                answer.content_type,
-            )
+            start = self._starts[answer.status] = self._start(answer.status, JSON)
         return b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n" % (
             start,
             answer.headers,

@@ -1,96 +1,36 @@
-"""One client's connection: bytes to exchanges, answers to bytes, in the order of the requests.
+"""One client's connection: what was read becomes answers, in the order of the requests, and then an end.
 
-Every bound of `HttpLimits` is held here. Timeouts are not timers of their own, which would cost
-two heap operations a request: each connection knows until when it may stay as it is, and the
-server asks all of them twice a second (`Connection.sweep`).
+Reading is the work of `slipway_runtime.http.incoming`. Timeouts are not timers of their own, which
+would cost two heap operations a request: each connection knows until when it may stay as it is, and
+the server asks all of them twice a second (`Connection.sweep`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import fcntl
 import termios
-from collections import deque
 from time import perf_counter
 from typing import cast
 
-import httptools
-
 from slipway_runtime.http.answers import Answer, failure
 from slipway_runtime.http.exchange import Exchange
-from slipway_runtime.http.known import KnownHead
-from slipway_runtime.http.refusals import body_too_large, header_too_large, malformed, refusal_of, without_upgrade
+from slipway_runtime.http.incoming import Incoming, State
 from slipway_runtime.http.shared import Shared
-from slipway_runtime.identifiers import is_acceptable
 
 _LINGER_SECONDS = 2.0
-
-
-class State(enum.Enum):
-    """What a connection waits for."""
-
-    IDLE = "the next request"
-    HEAD = "the rest of a header"
-    BODY = "the rest of a body"
-    CLOSING = "the client to read the last answer"
-
-
 _IDLE = State.IDLE  # to look a member up takes 40 ns
 
 
-class Connection(asyncio.Protocol):
+class Connection(Incoming):
     """The server's side of one connection."""
 
-    __slots__ = (
-        "_body",
-        "_chunks",
-        "_continue_due",
-        "_current",
-        "_eof",
-        "_head_bytes",
-        "_in_trailer",
-        "_known",
-        "_parser",
-        "_parsing",
-        "_paused",
-        "_pending",
-        "_received",
-        "_refusal",
-        "_shared",
-        "_since",
-        "_size",
-        "_state",
-        "_transport",
-        "_until",
-        "_without_upgrade",
-        "_write_blocked_since",
-    )
-
-    is_probe = False
-    """Whether it came by the port for probes."""
+    __slots__ = ("_eof", "_paused", "_transport", "_until", "_write_blocked_since")
 
     def __init__(self, shared: Shared) -> None:
-        self._shared = shared
-        self._parser = httptools.HttpRequestParser(self)
-        self._known: KnownHead | None = None
-        """The head of the newest request that needed no parsing."""
+        super().__init__(shared)
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._pending: deque[Exchange] = deque()
-        self._state = State.IDLE
-        self._since = perf_counter()
         self._until = self._since + shared.limits.connection_seconds
-        self._current: Exchange = cast("Exchange", None)
-        self._body: list[bytes] = []
-        self._size = 0
-        self._received = 0
-        self._chunks = 0
-        self._head_bytes = 0
-        self._parsing = False
-        self._in_trailer = False
-        self._continue_due = False
-        self._refusal: Answer | None = None
-        self._without_upgrade = b""
         self._paused = False
         self._eof = False
         self._write_blocked_since = 0.0
@@ -106,86 +46,6 @@ class Connection(asyncio.Protocol):
         # A crowd at the other port must not make the kubelet end the pod.
         if len(shared.connections) > shared.limits.connections and not self.is_probe:
             self._refuse(failure(503, "too many connections are open; try again in a moment", b"retry-after: 1\r\n"))
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes: none, one or many requests, or parts of them."""
-        at_boundary = self._state is _IDLE and not self._pending
-        if at_boundary:
-            known = self._known
-            if known is None or len(data) != known.size or not data.startswith(known.head):
-                known = self._known = self._shared.known_heads.of(data)
-            if known is not None:
-                self._take(known, data)
-                return
-        if self._state is not State.CLOSING:
-            self._parse(data, at_boundary=at_boundary)
-
-    def _parse(self, data: bytes, *, at_boundary: bool) -> None:
-        """Have the parser read bytes; it calls back for each part of a request."""
-        if self._state is State.BODY:
-            self._received += len(data)
-            if self._received > self._wire_limit():
-                self._refuse(failure(400, "the body has more framing than content"))
-                return
-        else:
-            # Counted per read, as the parser keeps an unfinished header to itself.
-            self._head_bytes += len(data)
-        # Answers that are there at once are written together, when the parser has seen all of the data.
-        self._parsing = True
-        try:
-            self._feed(data)
-        except httptools.HttpParserError as error:
-            # After a request that said "close", the parser refuses what follows: so do we, in silence.
-            if not self._is_closing():
-                self._refuse(self._refusal or malformed(error))
-        finally:
-            self._parsing = False
-        if self._pending:
-            if at_boundary and len(self._pending) == 1 and self._state is State.IDLE:
-                exchange = self._pending[0]
-                self._shared.known_heads.learn(data, exchange, self._shared.shortcut(exchange))
-            self.deliver()
-        if self._state is State.HEAD and self._head_bytes > self._shared.limits.header_bytes:
-            self._refuse(header_too_large(self._shared.limits))
-        elif len(self._pending) > self._shared.limits.pipelined:
-            self._pause()
-
-    def _feed(self, data: bytes) -> None:
-        """Parse. An offer to speak another protocol (Java's client makes one with each request) is not taken.
-
-        The parser gives up on the body behind such a header: another one reads it, from a header without the offer.
-        """
-        while data:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                data = self._without_upgrade + data[upgrade.args[0] :] if self._without_upgrade else b""
-                if not data:
-                    self._state = State.CLOSING  # CONNECT: what follows is not HTTP
-                self._without_upgrade = b""
-                self._parser = httptools.HttpRequestParser(self)
-            else:
-                return
-
-    def _take(self, known: KnownHead, data: bytes) -> None:
-        """Take a whole request whose head was read before."""
-        shared = self._shared
-        exchange = Exchange(self, known.method, known.target, known.headers, data[known.end :])
-        exchange.request_id = known.request_id or shared.new_id()
-        self._since = shared.now
-        self._pending.append(exchange)
-        shared.metrics.in_flight += 1
-        if shared.watch.is_on:
-            exchange.timeline = shared.watch.begin()
-        if shared.guard is not None and (refusal := self._kept_out(exchange)) is not None:
-            exchange.finish(refusal)
-            return
-        if known.shortcut is None or not known.shortcut(exchange):
-            shared.handle(exchange)
-
-    def _kept_out(self, exchange: Exchange) -> Answer | None:
-        guard = self._shared.guard
-        return None if guard is None else guard.refusal_of(exchange, is_probe=self.is_probe)
 
     def eof_received(self) -> bool:
         """Take the client's half-close: answers that are due are still given."""
@@ -217,105 +77,6 @@ class Connection(asyncio.Protocol):
                 exchange.work.cancel()
         self._pending.clear()
         self._state = State.CLOSING
-
-    # What the parser says.
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._current = Exchange(self)
-        self._state = State.HEAD
-        self._since = self._shared.now
-        self._in_trailer = False
-
-    def on_url(self, url: bytes) -> None:
-        """A part of the target."""
-        self._current.target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A whole header line. Those of a trailer are not believed."""
-        if not self._in_trailer:
-            self._current.headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        """The header is complete: refuse what will be refused before its body is sent."""
-        exchange, parser, shared = self._current, self._parser, self._shared
-        exchange.method = parser.get_method()
-        headers = exchange.headers
-        self._in_trailer = True
-        if parser.should_upgrade() and exchange.method != b"CONNECT":
-            self._without_upgrade = without_upgrade(exchange, parser.get_http_version())
-            return
-        version = parser.get_http_version()
-        exchange.old = version == "1.0"
-        exchange.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
-        given = headers.get(b"x-request-id")
-        exchange.request_id = given.decode() if given is not None and is_acceptable(given) else shared.new_id()
-        self._state = State.BODY
-        self._since = shared.now
-        self._received = self._chunks = 0
-        if not 0 < self._head_bytes <= shared.limits.header_bytes:
-            # What was read holds a body, or other requests, too: count this header by itself.
-            size = sum(map(len, headers)) + sum(map(len, headers.values()))
-            if size > shared.limits.header_bytes:
-                self._abort(header_too_large(shared.limits))
-        if (refusal := self._kept_out(exchange) or refusal_of(exchange, version, shared.limits)) is not None:
-            self._abort(refusal)
-        if headers.get(b"expect", b"").lower() == b"100-continue" and not exchange.old:
-            self._continue_due = True
-            self._say_continue()
-
-    def on_chunk_header(self) -> None:
-        """One more chunk; many tiny ones are an attack on the parser's callbacks."""
-        limits = self._shared.limits
-        self._chunks += 1
-        if self._chunks > limits.free_chunks and self._chunks * limits.chunk_bytes > self._size:
-            self._abort(failure(400, "the body comes in chunks that are too small"))
-
-    def on_body(self, part: bytes) -> None:
-        """A part of the body."""
-        shared = self._shared
-        self._continue_due = False
-        self._body.append(part)
-        self._size += len(part)
-        shared.buffered += len(part)
-        if self._size > shared.limits.body_bytes:
-            self._abort(body_too_large(shared.limits))
-        if shared.buffered > shared.limits.buffered_bytes:
-            self._abort(failure(503, "too many large requests are arriving", b"retry-after: 1\r\n"))
-        if len(self._body) > 256:
-            self._body = [b"".join(self._body)]
-
-    def on_message_complete(self) -> None:
-        """The request is complete: have it answered."""
-        if self._without_upgrade:
-            return
-        exchange, shared, body = self._current, self._shared, self._body
-        if body:
-            exchange.body = body[0] if len(body) == 1 else b"".join(body)
-            self._drop_body()
-        self._state = State.IDLE if exchange.keep_alive else State.CLOSING
-        self._since = shared.now
-        self._head_bytes = 0
-        self._continue_due = False
-        self._pending.append(exchange)
-        shared.metrics.in_flight += 1
-        if shared.watch.is_on:
-            exchange.timeline = shared.watch.begin()
-        shared.handle(exchange)
-
-    # Limits.
-
-    def _is_closing(self) -> bool:
-        return self._state is State.CLOSING
-
-    def _drop_body(self) -> None:
-        self._shared.buffered -= self._size
-        self._size = 0
-        self._body = []
-
-    def _wire_limit(self) -> int:
-        # Chunk headers and their extensions may cost a little beside what they frame.
-        return self._shared.limits.body_bytes + 65_536 + 32 * self._chunks
 
     # Answers.
 
@@ -382,12 +143,6 @@ class Connection(asyncio.Protocol):
         if not self._pending and self._refusal is None:
             self._continue_due = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _abort(self, answer: Answer) -> None:
-        """Refuse from within a callback: the parser stops at the exception and tells `data_received`."""
-        if self._refusal is None:
-            self._refusal = answer
-        raise httptools.HttpParserError(answer.status)
 
     def _refuse(self, answer: Answer) -> None:
         """Answer what cannot be read to its end, after everything before it, and close."""

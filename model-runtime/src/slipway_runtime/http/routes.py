@@ -237,6 +237,8 @@ def _json_length(headers: dict[bytes, bytes]) -> int | None:
 
 
 _WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
+_MOST_INFLATED = 1032
+"""Bytes that deflate can make of one."""
 
 
 def _inflated(body: bytes, encoding: bytes, limit: int) -> bytes:
@@ -244,13 +246,18 @@ def _inflated(body: bytes, encoding: bytes, limit: int) -> bytes:
     bits = _WINDOW_BITS.get(encoding)
     if bits is None:
         raise InvalidRequest("Content-Encoding must be gzip, deflate or identity")
+    too_large = TooLarge(f"the body is larger than {limit} bytes; send fewer rows in one request")
+    if bits == _WINDOW_BITS[b"gzip"] and limit < int.from_bytes(body[-4:], "little") <= len(body) * _MOST_INFLATED:
+        # It says its own size at its end, so that a bomb need not be set off to be known. (In a body that was cut
+        # off there is some other number, but seldom one that its length could come to.)
+        raise too_large
     inflater = zlib.decompressobj(bits)
     try:
         plain = inflater.decompress(body, limit + 1)
     except zlib.error:
         raise InvalidRequest("the body is not compressed as Content-Encoding says") from None
     if len(plain) > limit:
-        raise TooLarge(f"the body is larger than {limit} bytes; send fewer rows in one request")
+        raise too_large
     if not inflater.eof or inflater.unused_data:
         raise InvalidRequest("the body is not compressed as Content-Encoding says")
     return plain
