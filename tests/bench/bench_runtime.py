@@ -45,6 +45,10 @@ from tests.bench.runtime_peers import (
 NAMES = {peer.name: peer for peer in PEER_LIST}
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 WORKERS = (2, 4)
+_AROUND_SECONDS = 0.2
+"""What a window takes beside asking: to begin a client, and to read what it wrote."""
+_BEGIN_SECONDS = 4.0
+"""What a server takes to begin, and to be asked for a second."""
 
 
 @dataclass
@@ -142,8 +146,43 @@ def all_serving(peers: list[Peer], model: BenchModel, failed: dict[str, str]) ->
         yield running
 
 
+class Progress:
+    """Says how far it is, and how long it will still take."""
+
+    def __init__(self, cases: list[Case], arguments: argparse.Namespace) -> None:
+        cells = [(case, who) for case in cases for who in case.peers if who in arguments.peers]
+        servers = {(case.part, case.model, who) for case, who in cells}
+        windows = sum(2 if case.form == "open" else 1 for case, _ in cells) * arguments.rounds
+        self.left = windows * (arguments.seconds + _AROUND_SECONDS) + len(servers) * _BEGIN_SECONDS
+        self._began = perf_counter()
+        self._all = self.left
+        self._of_a_round = {
+            key: sum((2 if case.form == "open" else 1) for case, _ in cells if (case.part, case.model) == key)
+            * (arguments.seconds + _AROUND_SECONDS)
+            for key in {(case.part, case.model) for case in cases}
+        }
+        print(
+            f"{len(cells)} cells of {len(cases)} cases, {arguments.rounds} rounds of {arguments.seconds} s, "
+            f"{len(servers)} starts: about {self.left / 60:.0f} minutes",
+            flush=True,
+        )
+
+    def begun(self, servers: int) -> None:
+        """Servers of a part have begun."""
+        self.left -= servers * _BEGIN_SECONDS
+
+    def round_ended(self, part: str, model: str, turn: int, rounds: int) -> None:
+        """A round of a part has ended; what is left is estimated by what it has taken so far."""
+        self.left -= self._of_a_round[part, model]
+        took = perf_counter() - self._began
+        pace = took / max(self._all - self.left, 1e-9)
+        told = f"{took / 60:.1f} min so far, about {self.left * pace / 60:.1f} to go"
+        print(f"{part}, {model}: round {turn} of {rounds}; {told}", flush=True)
+
+
 def measure(cases: list[Case], arguments: argparse.Namespace, served: dict[str, BenchModel], found: Found) -> None:
     """Ask in every way, a part and a model at a time."""
+    progress = Progress(cases, arguments)
     with tempfile.TemporaryDirectory(prefix="bench-runtime-") as name:
         for part, key in dict.fromkeys((case.part, case.model) for case in cases):
             some = [case for case in cases if (case.part, case.model) == (part, key)]
@@ -152,12 +191,13 @@ def measure(cases: list[Case], arguments: argparse.Namespace, served: dict[str, 
             with all_serving(peers, served[key], found.failed) as running:
                 for server in running.values():
                     _warm_up(some, server, served[key], Path(name))
+                progress.begun(len(peers))
                 for turn in range(arguments.rounds):
                     for case in some:
                         for who in case.peers:
                             if who in running and f"{who}: {case.name}" not in found.failed:
                                 _one(case, running[who], served[key], arguments.seconds, Path(name), found)
-                    print(f"{part}, {key}: round {turn + 1} of {arguments.rounds}", flush=True)
+                    progress.round_ended(part, key, turn + 1, arguments.rounds)
 
 
 def _warm_up(cases: list[Case], server: Running, model: BenchModel, folder: Path) -> None:
@@ -235,7 +275,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="of each case, server and round")
     parser.add_argument("--quick", action="store_true", help="two rounds of a second: whether it works")
-    parser.add_argument("--full", action="store_true", help="every model, form and number of connections (hours)")
+    parser.add_argument("--full", action="store_true", help="every model, form and number of connections (40 minutes)")
     parser.add_argument("--parts", nargs="*", help=f"only these: {', '.join(PARTS)}; with --full also a model's name")
     parser.add_argument("--peers", nargs="*", default=list(NAMES), help="only these servers")
     parser.add_argument("--into", type=Path, help="a run's JSON, to which this one is added")
@@ -244,6 +284,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.seconds = 2, 1
+    elif arguments.full:
+        arguments.seconds = 1
     return arguments
 
 
@@ -278,7 +320,8 @@ def main() -> None:
     found = Found(*[known.get(name, {}) for name in ("results", "facts", "failed")])
     if not arguments.report:
         every = matrix() if arguments.full else CORE
-        parts = arguments.parts or [*dict.fromkeys(case.part for case in every), "facts"]
+        # Starts, memory and sizes are no part of the matrix.
+        parts = arguments.parts or [*dict.fromkeys(case.part for case in every), *([] if arguments.full else ["facts"])]
         began = perf_counter()
         measure([case for case in every if case.part in parts], arguments, served, found)
         if "facts" in parts:
