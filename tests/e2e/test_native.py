@@ -21,6 +21,11 @@ import numpy as np
 def with_areas(rows):
     rows = np.asarray(rows, dtype=float)
     return np.column_stack([rows, rows[:, 0] * rows[:, 1], rows[:, 2] * rows[:, 3]])
+
+
+def judged(rows, model):
+    chances = model.predict_proba(np.column_stack(list(rows.values())))
+    return {"species": chances.argmax(axis=1), "sure": chances.max(axis=1) > 0.9}
 '''
 
 TRAIN = '''\
@@ -46,7 +51,10 @@ json.dump({"accuracy": model.score(rows, species)}, open("metrics.json", "w"))
 def test_a_model_that_cannot_be_onnx_answers_by_itself_where_that_is_asked_for(
     lab: Lab, namespace: str, settled: Callable[..., Manifest], tmp_path: Path
 ) -> None:
-    """It stays refused until the spec says so; then the status says what that costs, and the pod holds it back."""
+    """It stays refused until the spec says so; then the status says what that costs, and the pod holds it back.
+
+    At last a function of the project answers in the model's place.
+    """
     ref = lab.git.publish(NAME, write_project(tmp_path / "tree", {"train.py": TRAIN, "flowers.py": FLOWERS}))
     wanted = spec(lab.git.url(NAME), ref)
     lab.kube.apply(model_deployment(NAME, namespace, wanted))
@@ -107,3 +115,9 @@ def test_a_model_that_cannot_be_onnx_answers_by_itself_where_that_is_asked_for(
     assert after is not None, "the pod is the same one"
     restarts = [c["restartCount"] for c in after["status"]["containerStatuses"]]
     assert restarts == [0], "the runtime went on"
+
+    by_function = {"onFailure": "ServeNative", "function": "flowers:judged"}
+    lab.kube.apply(model_deployment(NAME, namespace, {**wanted, "export": by_function}))
+    told = condition({"status": settled(NAME, namespace)["status"]}, "ServedNatively")
+    assert "flowers:judged answers" in told["message"]
+    assert post(url, {"rows": [FLOWER]})["predictions"] == [{"species": 0, "sure": True}]

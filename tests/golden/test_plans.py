@@ -104,6 +104,6 @@ async def test_a_guarded_door_with_records_and_traces(world, golden):
 
 async def test_a_model_that_answers_by_itself(world, golden):
     key = world.add()
-    world.edit(key, "export", {"onFailure": "ServeNative"})
+    world.edit(key, "export", {"onFailure": "ServeNative", "function": "flights.answers:predict"})
 
     golden("10-native", await upto(world, key, 6))

@@ -7,11 +7,13 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -69,6 +71,9 @@ NEAREST = "shop.Nearest().fit(rows, labels)"
 FUNCTION = "make_pipeline(FunctionTransformer(shop.squares), LogisticRegression()).fit(rows, labels)"
 
 
+_trained: dict[str, Path] = {}
+
+
 def written(station, make: str, sample: str | None = None):
     """A project with code of its own and a model that was trained with it."""
     (station.project / "shop.py").write_text(PROJECT)
@@ -76,7 +81,13 @@ def written(station, make: str, sample: str | None = None):
     rows = np.random.default_rng(1).normal(size=(12, 3)).round(2)
     lines = "\n".join(",".join(map(str, row)) for row in rows)
     (station.project / "sample.csv").write_text(sample or f"a,b,c\n{lines}\n")
-    return station.train(sys.executable, "train.py")
+    if (trained := _trained.get(make)) is not None:  # by the same code, for a test before this one
+        shutil.copytree(trained, station.work / "trained")
+        return station
+    station.train(sys.executable, "train.py")
+    if station.status == 0:
+        _trained[make] = station.work / "trained"
+    return station
 
 
 @pytest.mark.parametrize("make", [NEAREST, FUNCTION], ids=["custom-class", "function-transformer"])
@@ -138,6 +149,91 @@ def test_a_model_that_refuses_its_example_is_not_served(station):
     assert station.message["reason"] in {"ExampleUnreadable", "ExampleColumnsMismatch"}
 
 
+ANSWERS = textwrap.dedent(
+    '''
+    """Answers of the project's own."""
+
+    import numpy as np
+
+    def judged(rows, model):
+        chances = model.predict_proba(np.column_stack([rows["a"], rows["b"], rows["c"]]))[:, 1]
+        return {"verdict": ["sure" if abs(one - 0.5) > 0.4 else "unsure" for one in chances], "chance": chances}
+
+    def named(rows):
+        shops = ["nowhere" if shop is None or shop != shop else shop for shop in rows["shop"]]
+        return [f"{shop}:{0 if amount != amount else amount:g}" for shop, amount in zip(shops, rows["amount"])]
+
+    def half(rows):
+        return [1.0] * (len(rows["a"]) // 2)
+
+    def another_one_each_time(rows):
+        return np.random.default_rng().normal(size=len(rows["a"]))
+
+    def fails(rows):
+        raise KeyError("distance")
+
+    nothing = "no function"
+    '''
+)
+LOGISTIC = "LogisticRegression().fit(rows, labels)"
+
+
+def asked_by(station, function: str, sample: str | None = None, **request):
+    """Export a project whose own function answers."""
+    written(station, LOGISTIC, sample)
+    (station.project / "answers.py").write_text(ANSWERS)
+    return station.export_in_container(trained="sha256:0", onFailure="ServeNative", function=function, **request)
+
+
+def test_a_function_of_the_project_answers_by_names_of_its_own(station):
+    asked_by(station, "answers:judged")
+
+    signature, certificate, examples = (station.result(name) for name in ("signature", "certificate", "examples"))
+    assert signature["function"] == certificate["estimator"] == "answers:judged"
+    assert [(one["name"], one["datatype"], one["shape"]) for one in signature["outputs"]] == [
+        ("verdict", "BYTES", [-1]),
+        ("chance", "FP64", [-1]),
+    ]
+    assert [one["name"] for one in signature["inputs"]] == ["a", "b", "c"]
+    assert (certificate["engine"], certificate["maxAbsoluteDifference"]) == ("worker", 0.0)
+    assert "answers:judged answers" in certificate["why"]["message"]
+    assert set(examples["outputs"][0]["data"]) <= {"sure", "unsure"}
+
+
+def test_a_function_is_asked_with_lists_where_the_project_has_no_pandas(station):
+    (station.project / "sitecustomize.py").write_text("import sys\nsys.modules['pandas'] = None\n")
+    asked_by(station, "answers:judged")
+
+    assert [one["shape"] for one in station.result("signature")["inputs"]] == [[-1, 3]]
+    assert station.result("signature")["columns"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("function", "reason", "said"),
+    [
+        ("answrs:judged", "FunctionMissing", "there is no module 'answrs' in the project or its lock file"),
+        ("answers:nothing", "FunctionMissing", "answers:nothing is no function"),
+        ("answers:fails", "FunctionFailed", "answers:fails refuses the example: KeyError: 'distance'"),
+        ("answers:half", "ModelTypeUnsupported", "Give one answer a row"),
+        ("answers:another_one_each_time", "ParityFailed", "answers the example otherwise when it is asked again"),
+    ],
+)
+def test_a_function_that_cannot_answer_is_refused(station, function, reason, said):
+    asked_by(station, function)
+
+    assert station.message["reason"] == reason
+    assert said in station.message["message"]
+
+
+def test_an_onnx_file_has_no_function(station):
+    (station.project / "model.onnx").write_bytes(b"any")
+    (station.project / "sample.csv").write_text("a\n1\n")
+    station.export_in_container(modelPath="model.onnx", onFailure="ServeNative", function="answers:judged")
+
+    assert station.message["reason"] == "ModelTypeUnsupported"
+    assert "Leave spec.export.function out" in station.message["message"]
+
+
 @contextlib.contextmanager
 def pod(station):
     """Run the two containers that a serving pod has, on what the export left; gives the runtime's address."""
@@ -167,7 +263,7 @@ def pod(station):
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{address}/v2/health/ready", trust_env=False).status_code == 200:
                     break
-            time.sleep(0.1)
+            time.sleep(0.02)
         else:
             pytest.fail("the runtime did not get ready: the rows were not answered as recorded")
         yield address
@@ -187,6 +283,17 @@ def test_what_the_export_left_is_answered_as_recorded_by_a_server_and_a_runtime(
 
     assert (high["label"], low["label"]) == ("yes", "no")
     assert high["probabilities"]["yes"] > 0.5
+
+
+def test_a_function_of_the_project_is_asked_by_a_server_and_a_runtime(station):
+    """It comes with the signature, so that nothing else has to name it."""
+    asked_by(station, "answers:named", "shop,amount\nParis,1.5\n,2.0\nRome,\n")
+    assert station.status == 0, station.output
+
+    with pod(station) as address:
+        answers = ask(address, {"shop": "Oslo", "amount": 3}, {"shop": None, "amount": None})
+
+    assert [one["prediction"] for one in answers] == ["Oslo:3", "nowhere:0"]
 
 
 def test_one_row_with_a_missing_value_is_answered_as_in_the_example(station):

@@ -44,6 +44,25 @@ async def test_the_export_is_asked_for_it_only_where_the_spec_says_so(world):
     assert len(names) == 2
 
 
+async def test_a_function_is_asked_of_the_export_and_makes_another_content(world):
+    """The model image carries it to the pod, in its signature; what is exported without one is exported as ever."""
+    key = await native(world)
+    assert functions(world) == [None]
+
+    world.edit(key, "export", {**EXPORT, "function": "flights.answers:predict"})
+    await world.settle(key)
+
+    assert set(functions(world)) == {None, "flights.answers:predict"}
+    first, second = (entry["data"]["content"] for entry in world.entries())
+    assert first != second
+
+
+def functions(world) -> list[str | None]:
+    """What each export was asked to have answer."""
+    asked = [job["spec"]["template"]["spec"]["containers"][0]["env"][-1]["value"] for job in world.jobs("export")]
+    return [json.loads(one).get("function") for one in asked]
+
+
 async def test_the_content_says_what_answers(world):
     await native(world)
     (entry,) = world.entries()

@@ -162,8 +162,22 @@ class Parity(SpecModel):
     )
 
 
+FUNCTION = matches(
+    r"[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
+    "must be a module and a function of the project, such as flights.answers:predict",
+)
+
+
 class Export(SpecModel):
     """How the model is converted to what is served."""
+
+    checks = (
+        Check(
+            "!has(self.function) || self.onFailure == 'ServeNative'",
+            "function goes with onFailure ServeNative: no function of a project can be ONNX",
+            lambda export: export.function is None or export.on_failure == "ServeNative",
+        ),
+    )
 
     formats: tuple[Literal["onnx"], ...] = Field(
         default=("onnx",),
@@ -180,6 +194,14 @@ class Export(SpecModel):
         description="What happens with a model that cannot be converted or is not equal. "
         "Block: it does not go live, and what is live stays. ServeNative: the model itself answers, in a container of "
         "its own in the project's environment; slower, and larger (spec.serving.native).",
+    )
+    function: Annotated[str, FUNCTION] | None = Field(
+        default=None,
+        min_length=3,
+        max_length=253,
+        description="Function of the project that answers instead of the model's own methods, with onFailure "
+        "ServeNative. It takes a DataFrame and gives one answer a row, or several by name; a parameter called model "
+        "gets the loaded model. Example: flights.answers:predict.",
     )
     timeout: Annotated[str, *duration("1s", "24h")] = Field(
         default="15m", description="After this time the conversion is stopped and has failed. From 1s to 24h."

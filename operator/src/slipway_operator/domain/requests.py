@@ -162,6 +162,8 @@ class ExportRequest(Message):
     timeout_seconds: int = 900
     on_failure: Literal["ServeNative"] | None = None
     """None: a model that cannot be ONNX is refused."""
+    function: str | None = None
+    """``module:function`` of the project that answers natively; None: the model, by its own methods."""
 
 
 class LiveModel(Message):

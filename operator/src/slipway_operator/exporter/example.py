@@ -36,6 +36,40 @@ def read_example(path: Path, named: str, model: Any) -> Rows:
     return rows
 
 
+def read_columns(path: Path, named: str) -> Rows:
+    """Read the example with whatever columns it has, for a function of the project; without pandas, of numbers.
+
+    Raises:
+        Failure: ``ExampleMissing``, ``ExampleUnreadable`` or ``ConversionUnsupported``.
+    """
+    if not has("pandas"):
+        names, array = plain_matrix(path, named)
+        if array.dtype == object or array.ndim != 2:
+            raise Failure("ExampleUnreadable", f"{named} holds more than numbers. Add pandas to the lock file.")
+        rows: Rows = MatrixRows(array.astype("float64"), names, framed=False)
+    else:
+        frame = _any_frame(path, named)
+        rows = FrameRows(frame, tuple(kind_of(str(name), frame[name], None) for name in frame.columns))
+    if len(rows) == 0:
+        raise Failure("ExampleUnreadable", f"{named} has no row. Commit a few real ones.")
+    return rows
+
+
+def _any_frame(path: Path, named: str) -> Any:
+    if not path.is_file():
+        message = f"{named} is not in the project. Commit a few real rows there, or correct spec.model.example."
+        raise Failure("ExampleMissing", message)
+    try:
+        if path.suffix.lower() != ".npy":
+            return _read_frame(path, named, {}, [])
+        array = np.load(path, allow_pickle=False)[:MOST_ROWS]
+        return pd.DataFrame(array, columns=[f"x{place}" for place in range(array.shape[1])])
+    except (Failure, MemoryError):
+        raise
+    except Exception as error:
+        raise Failure("ExampleUnreadable", f"{named} cannot be read: {type(error).__name__}: {error}") from error
+
+
 def _frame_rows(path: Path, named: str, model: Any) -> Rows:
     names = feature_names(model) or []
     if not has("pandas"):

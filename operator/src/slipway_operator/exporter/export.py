@@ -113,6 +113,7 @@ def run_export(request: ExportRequest, places: Places) -> None:
     began = time.monotonic()
     served = "model.onnx"
     try:
+        _refuse_as_onnx(request)
         model = _work(request, places, area, seconds=request.timeout_seconds)
     except Failure as failure:
         is_onnx = Path(request.model_path).suffix.lower() == ".onnx"
@@ -132,6 +133,15 @@ def run_export(request: ExportRequest, places: Places) -> None:
     for name in RESULTS:
         if name != "model.onnx" or served == name:
             (area / name).replace(target / name)
+
+
+def _refuse_as_onnx(request: ExportRequest) -> None:
+    if request.function is None:
+        return
+    if Path(request.model_path).suffix.lower() == ".onnx":
+        message = f"{request.model_path} is ONNX and answers by itself. Leave spec.export.function out."
+        raise Failure("ModelTypeUnsupported", message)
+    raise Failure("ConversionUnsupported", f"{request.function} answers, a function of the project")
 
 
 def _work(

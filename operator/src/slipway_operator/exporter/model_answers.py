@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import json
 import math
 import struct
@@ -27,8 +29,9 @@ Ask = Callable[[dict[str, Any]], dict[str, Any]]
 def answering(model: Path, signature: Path, function: str | None) -> Answering:
     """Load what answers, and give a function from a message to its answer.
 
-    A function of the project gets the columns as a dictionary of lists (a missing value is None),
-    or a DataFrame where the project has pandas, and gives a dictionary of lists by output name.
+    A function of the project (of the argument, or of the signature) gets the columns as a DataFrame, or as a
+    dictionary of lists where the project has no pandas (a missing value is None), and gives a dictionary of
+    lists by output name, or the one answer.
 
     Raises:
         Failure: If it cannot be loaded.
@@ -38,7 +41,10 @@ def answering(model: Path, signature: Path, function: str | None) -> Answering:
     for name in ("numpy", "pandas"):
         if has(name):
             importlib.import_module(name)
-    return replying(_function(function, described) if function else methods_of(load_model(model), described), described)
+    name = function or described.get("function")
+    if name:
+        return replying(asking(project_function(name, lambda: load_model(model)), described), described)
+    return replying(methods_of(load_model(model), described), described)
 
 
 def replying(ask: Ask, described: dict[str, Any]) -> Answering:
@@ -61,20 +67,47 @@ def replying(ask: Ask, described: dict[str, Any]) -> Answering:
     return answer
 
 
-def _function(name: str, described: dict[str, Any]) -> Ask:
+def project_function(name: str, load: Callable[[], Any]) -> Callable[[Any], Any]:
+    """Find a function of the project; one with a parameter called ``model`` is given the loaded model.
+
+    Raises:
+        Failure: ``FunctionMissing``, or why the model cannot be loaded.
+    """
     module, _, attribute = name.partition(":")
-    found = getattr(importlib.import_module(module), attribute, None)
-    if not callable(found):
+    try:
+        found: Callable[..., Any] | None = getattr(importlib.import_module(module), attribute, None)
+    except ModuleNotFoundError as error:
+        message = f"{name} cannot be imported: there is no module {error.name!r} in the project or its lock file."
+        raise Failure("FunctionMissing", message) from error
+    if found is None or not callable(found):
         raise Failure("FunctionMissing", f"{name} is no function; name one as module:function.")
+    if "model" in inspect.signature(found).parameters:
+        return functools.partial(found, model=load())
+    return found
+
+
+def asking(function: Callable[[Any], Any], described: dict[str, Any]) -> Ask:
+    """Ask a function of the project, with a frame where there is pandas and with lists by column where not."""
+    markers = _markers_of(described)
 
     def ask(inputs: dict[str, Any]) -> dict[str, Any]:
-        columns = _columns(inputs, described)
-        answers = found(pd.DataFrame(columns) if has("pandas") else columns)
-        if isinstance(answers, dict):
-            return answers
-        return {described["outputs"][0]["name"]: answers}
+        if has("pandas"):
+            arrays = {name: _array(tensor, raw, markers[name]) for name, (tensor, raw) in inputs.items()}
+            given = pd.DataFrame(_by_column(arrays, described.get("columns") or []))
+        else:
+            given = _columns(inputs, described)
+        return named_answers(function(given), described["outputs"][0]["name"])
 
     return ask
+
+
+def named_answers(answer: Any, only: str) -> dict[str, Any]:
+    """Give a function's answers by name: a dictionary's or a frame's own, or the one name for the one answer."""
+    if isinstance(answer, dict):
+        return answer
+    if hasattr(answer, "columns") and hasattr(answer, "to_numpy"):
+        return {str(name): answer[name] for name in answer.columns}
+    return {only: answer}
 
 
 def methods_of(model: Any, described: dict[str, Any]) -> Ask:
@@ -88,7 +121,7 @@ def methods_of(model: Any, described: dict[str, Any]) -> Ask:
             raise Failure("ModelLoadFailed", f"The model has no method {spec['method']}.")
     framed = hasattr(model, "feature_names_in_") and has("pandas")
     on_frames = described.get("takes", "frame" if framed else "matrix") == "frame"
-    markers = {spec["name"]: _MARKERS.get(spec.get("marker", "")) for spec in described["inputs"]}
+    markers = _markers_of(described)
 
     def ask(inputs: dict[str, Any]) -> dict[str, Any]:
         arrays = {name: _array(tensor, raw, markers.get(name)) for name, (tensor, raw) in inputs.items()}
@@ -105,6 +138,10 @@ def methods_of(model: Any, described: dict[str, Any]) -> Ask:
 
 _MARKERS: dict[str, tuple[Any, ...]] = {"nan": (math.nan,), "none": (None,)}
 """What a model was fitted on for a missing string, by the word in the signature; else None, and "" stays."""
+
+
+def _markers_of(described: dict[str, Any]) -> dict[str, tuple[Any, ...] | None]:
+    return {spec["name"]: _MARKERS.get(spec.get("marker", "")) for spec in described["inputs"]}
 
 
 def _array(tensor: dict[str, Any], raw: memoryview, marker: tuple[Any, ...] | None) -> Any:

@@ -15,13 +15,14 @@ from typing import Any
 from . import artifacts
 from .answers import Original, Output
 from .columns import is_missing, kind_of
-from .example import MOST_ROWS, read_example
+from .example import MOST_ROWS, read_columns, read_example
 from .export import NATIVE, served_name
 from .failure import Failure
 from .foreign import has, np, pd
+from .function import Function
 from .loading import load_model
-from .model_answers import methods_of, replying
-from .parity import compare, refuse
+from .model_answers import Ask, asking, methods_of, replying
+from .parity import Compared, compare, refuse
 from .reference import reference
 from .request import ExportRequest, Places
 from .rows import FrameRows, MatrixRows, Rows
@@ -32,11 +33,11 @@ NUMBER = "float64"
 
 
 class Wire:
-    """The model behind the bytes of a worker's protocol; asked as an ONNX session is."""
+    """What answers, behind the bytes of a worker's protocol; asked as an ONNX session is."""
 
-    def __init__(self, model: Any, described: dict[str, Any]) -> None:
+    def __init__(self, ask: Ask, described: dict[str, Any]) -> None:
         self._described = described
-        self._reply = replying(methods_of(model, described), described)
+        self._reply = replying(ask, described)
         self.outputs = [str(spec["name"]) for spec in described["outputs"]]
 
     def run(self, feed: dict[str, Any]) -> list[Any]:
@@ -66,13 +67,12 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
     Raises:
         Failure: If it does not answer the example, or answers it otherwise over the wire.
     """
-    model = load_model(model_file)
-    _check(model)
-    original = Original(model)
-    rows = _rows(places.project / request.example, request.example, original)
-    outputs = _outputs(original, rows)
+    original, rows, outputs = _asked(request, places.project / request.example, model_file)
     items = [(item, item.name) for item in rows.inputs(NUMBER)]
-    described = artifacts.signature(original, items, outputs, rows.columns)
+    is_function = isinstance(original, Function)
+    described = artifacts.signature(None if is_function else original, items, outputs, rows.columns)
+    if is_function:
+        described["function"] = request.function
     described["takes"] = "frame" if isinstance(rows, FrameRows) or getattr(rows, "framed", False) else "matrix"
     for spec, (output, _) in zip(described["outputs"], outputs):  # noqa: B905 - Python 3.9
         spec["method"] = output.method
@@ -80,11 +80,14 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         if spec["datatype"] == "BYTES":
             spec["marker"] = marker
     artifacts.write_json(area / "signature.json", described)
-    wire, named = Wire(model, described), [output for output, _ in outputs]
+    ask = asking(original.model, described) if is_function else methods_of(original.model, described)
+    wire, named = Wire(ask, described), [output for output, _ in outputs]
     feed = rows.feed(NUMBER)
     compared = compare(original, wire, named, asked=rows, fed=feed)
     limits = (request.max_absolute_difference, request.max_label_flips)
     if not compared.within(*limits):
+        if is_function:
+            raise _restless(str(request.function), compared)
         where = "the example, answered over the wire by the model itself"
         raise refuse(compared, where, difference=limits[0], flips=limits[1])
     artifacts.write_json(area / "examples.json", artifacts.examples(wire, rows, named, number=NUMBER))
@@ -107,7 +110,7 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         "limits": {"maxAbsoluteDifference": limits[0], "maxLabelFlips": limits[1]},
         "numbers": NUMBER,
         "methods": {output.name: output.method for output in named},
-        "estimator": type(model).__name__,
+        "estimator": request.function or type(original.model).__name__,
         "versions": artifacts.versions(),
         "digests": {
             "model": model_digest,
@@ -115,6 +118,29 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         },
     }
     artifacts.write_json(area / "certificate.json", certificate)
+
+
+def _restless(function: str, compared: Compared) -> Failure:
+    message = (
+        f"{function} answers the example otherwise when it is asked again, by the bytes that travel: row "
+        f"{compared.row}, output {compared.output}: {compared.expected}, then {compared.got}. Have it answer from the "
+        "row alone."
+    )
+    return Failure("ParityFailed", message)
+
+
+def _asked(request: ExportRequest, example: Path, model_file: Path) -> tuple[Original, Rows, list[tuple[Output, Any]]]:
+    """Give what answers, the rows that it answers, and its answers."""
+    if request.function is not None:
+        function = Function(request.function, model_file)
+        rows = read_columns(example, request.example).rounded(NUMBER)
+        told = function.outputs(rows)
+        return function, rows, [(output, _plain(answer, output.name, rows)) for output, answer in told]
+    model = load_model(model_file)
+    _check(model)
+    original = Original(model)
+    rows = _rows(example, request.example, original)
+    return original, rows, _outputs(original, rows)
 
 
 def _check(model: Any) -> None:

@@ -54,6 +54,8 @@ class ExportRequest:
     timeout_seconds: float
     native: bool = False
     """A model that cannot be ONNX is to be answered by itself, instead of being refused."""
+    function: str | None = None
+    """``module:function`` of the project that answers instead of the model's own methods; never ONNX."""
 
 
 def _raw() -> dict[str, Any]:
@@ -95,6 +97,7 @@ def export_request() -> ExportRequest:
             max_label_flips=int(raw["maxLabelFlips"]),
             timeout_seconds=float(raw.get("timeoutSeconds", 900)),
             native=raw.get("onFailure") == "ServeNative",
+            function=None if raw.get("function") is None else str(raw["function"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Failure("RequestInvalid", f"The export request lacks {error}.") from error

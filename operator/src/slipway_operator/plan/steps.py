@@ -270,9 +270,11 @@ def export_spec(way: Way, built: Built, trained: Trained | None, *, chain: str) 
         max_label_flips=spec.export.parity.max_label_flips,
         timeout_seconds=seconds,
         on_failure="ServeNative" if spec.export.on_failure == "ServeNative" else None,
+        function=spec.export.function,
     )
     # What says nothing is not part of the key, so that a model that was exported before keeps its export.
-    silent = {"timeout_seconds", "registry", *(("on_failure",) if request.on_failure is None else ())}
+    silent = {"timeout_seconds", "registry"}
+    silent |= {name for name in ("on_failure", "function") if getattr(request, name) is None}
     key = way.key("export", built.export_image, request.model_dump(mode="json", exclude=silent))
     fetch = Container(
         name="fetch",
