@@ -173,7 +173,7 @@ class Export(SpecModel):
 
     checks = (
         Check(
-            "!has(self.function) || self.onFailure == 'ServeNative'",
+            "!has(self.__function__) || self.onFailure == 'ServeNative'",  # a word that CEL reserves
             "function goes with onFailure ServeNative: no function of a project can be ONNX",
             lambda export: export.function is None or export.on_failure == "ServeNative",
         ),
