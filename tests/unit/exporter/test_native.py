@@ -189,7 +189,7 @@ def test_a_function_of_the_project_answers_by_names_of_its_own(station):
     asked_by(station, "answers:judged")
 
     signature, certificate, examples = (station.result(name) for name in ("signature", "certificate", "examples"))
-    assert signature["function"] == certificate["estimator"] == "answers:judged"
+    assert signature["function"] == certificate["function"] == certificate["estimator"] == "answers:judged"
     assert [(one["name"], one["datatype"], one["shape"]) for one in signature["outputs"]] == [
         ("verdict", "BYTES", [-1]),
         ("chance", "FP64", [-1]),

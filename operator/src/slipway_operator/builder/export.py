@@ -63,6 +63,8 @@ class Certificate:
     """Digest of the file that answers: ``model.onnx``, or the model itself."""
     why: str = ""
     """Why it is not ONNX, where it is not."""
+    function: str | None = None
+    """The project's function that answers, where one does."""
 
 
 def push_model(request: ExportRequest, place: Workplace) -> Exported:
@@ -209,6 +211,7 @@ def read_certificate(found: Any) -> Certificate:
             # Of a model that answers by itself there is one digest.
             served=str(found["digests"].get("onnx", found["digests"]["model"])),
             why=str((found.get("why") or {}).get("message", "")),
+            function=None if found.get("function") is None else str(found["function"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise StepFailed(
@@ -236,6 +239,11 @@ def _judge(request: ExportRequest, certificate: Certificate, served: Taken) -> N
     if certificate.served != served.digest:
         name = served.path.name
         raise StepFailed("CertificateInvalid", f"the export's certificate is of another {name}: export again")
+    if certificate.function != request.function:
+        # An export image from before there was such a field knows nothing of it.
+        raise StepFailed(
+            "CertificateInvalid", f"the export did not ask {request.function or 'the model itself'}: export again"
+        )
     if certificate.rows < 1:
         raise StepFailed("ParityFailed", "no row was compared: give spec.model.example some rows")
     if certificate.difference > request.max_absolute_difference or certificate.flips > request.max_label_flips:

@@ -111,6 +111,7 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         "numbers": NUMBER,
         "methods": {output.name: output.method for output in named},
         "estimator": request.function or type(original.model).__name__,
+        **({"function": request.function} if is_function else {}),
         "versions": artifacts.versions(),
         "digests": {
             "model": model_digest,

@@ -291,6 +291,22 @@ def test_the_model_that_answers_by_itself_is_the_one_of_the_certificate(exportin
         export.push_model(exporting.model_copy(update={"on_failure": "ServeNative"}), place)
 
 
+@pytest.mark.parametrize(("asked", "answered"), [("flights:predict", None), (None, "flights:predict")])
+def test_what_answers_is_the_function_that_was_asked_for(exporting, place, asked, answered):
+    native(place, **({} if answered is None else {"function": answered}))
+    request = exporting.model_copy(update={"on_failure": "ServeNative", "function": asked})
+
+    with pytest.raises(StepFailed, match="CertificateInvalid"):
+        export.push_model(request, place)
+
+
+def test_a_function_that_answers_is_pushed_as_a_model_that_does(exporting, place):
+    native(place, function="flights:predict")
+    request = exporting.model_copy(update={"on_failure": "ServeNative", "function": "flights:predict"})
+
+    assert export.push_model(request, place).engine == "worker"
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ""])
 def test_no_path_leads_out_of_a_volume(tmp_path, name):
     (tmp_path / "work").mkdir()
