@@ -33,7 +33,8 @@ class Door:
         """Accept connections with the present certificate; the open ones stay."""
         old = self._server
         context = self._context()
-        # Both accept for a moment, from one queue: no connection is lost.
+        # Both accept for a moment, from one queue: no connection is lost. (On uvloop: asyncio's own servers
+        # begin a connection a turn after they accepted it, and drop it if they were closed in that turn.)
         self._server = await asyncio.get_running_loop().create_server(
             self._connection,
             sock=self._listener.dup(),
