@@ -73,6 +73,8 @@ class Case:
         if self.life is not None:
             self.life.kill()
             self.life = None
+            # The proxy learns only by the next event that nobody listens.
+            self.script.watches.clear()
             asyncio.get_running_loop().call_soon(self.start)
 
     def restart(self) -> Callable[[], Awaitable[None]]:

@@ -121,8 +121,8 @@ class Operator:
         return cpu_seconds(self.process.pid)
 
     def complaints(self) -> list[str]:
-        """Lines of its log that tell of a bug: traces and errors."""
-        lines = self.log.read_text(errors="replace").splitlines()
+        """Lines of its log that tell of a bug: traces and errors. That a server is away and asked again is none."""
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if "Request attempt #" not in line]
         return [line for line in lines if "Traceback" in line or '"level": "error"' in line or "never awaited" in line]
 
 

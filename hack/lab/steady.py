@@ -153,6 +153,8 @@ async def drive(host: str, request: bytes, seen: Seen, stop: asyncio.Event, loop
             client = await _ask_once(host, request, seen, kind, client)
             if loops.every:
                 await asyncio.sleep(loops.every)
+        if client is not None:
+            client.close()
 
     kinds = ["kept"] * loops.kept + ["fresh"] * loops.fresh
     await asyncio.gather(*map(loop, kinds))

@@ -22,9 +22,12 @@ from lab.git import GitServer
 from lab.pictures import difference, is_moving
 from lab.projects import FLOWER, trained_spec, write_trained_project
 from lab.steady import Loops, Seen, drive, question
+from slipway_operator.cluster.kinds import OWNED
 from slipway_operator.plan.observed import Manifest, Ref
 
 OUTAGE_SECONDS = 60.0
+WATCHES = len(OWNED) + 2
+"""Of one operator: what belongs to ModelDeployments, and Slipway's own two kinds."""
 PATIENCE_SECONDS = 150.0
 END_SECONDS = 60.0
 STAYS_SECONDS = 5.0
@@ -89,6 +92,7 @@ async def test_no_prediction_fails_and_the_end_is_the_same(installed, git, versi
         calmly = asyncio.create_task(undisturbed())
         async with asked_all_the_time(rough) as seen:
             for step in steps_of(versions):
+                await watching(rough)
                 began, requests = time.monotonic(), seen.requests
                 rough.disturb(step.trouble())
                 await step.act(rough)
@@ -102,10 +106,17 @@ async def test_no_prediction_fails_and_the_end_is_the_same(installed, git, versi
             reached = await end(rough, wanted)
         tell.append(f"{seen.requests:,} requests, {len(seen.failures)} failed, {seen.retried} sent again")
 
-    assert seen.failures == []
-    assert len(seen.answers) == len(versions), "each version was asked"
-    assert difference(wanted, reached) == ""
-    assert rough.wrong == []
+        assert seen.failures == []
+        assert len(seen.answers) == len(versions), "each version was asked"
+        assert difference(wanted, reached) == ""
+        assert rough.wrong == []
+
+
+async def watching(case: Case) -> None:
+    """Wait until its operator, which may just have been killed, watches everything again."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(case.script.watches) < WATCHES:  # noqa: ASYNC110 - the proxy tells nobody
+            await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
