@@ -135,7 +135,7 @@ test-cluster: $(SYNCED) ## Run the tests that need a real API server or cluster.
 e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
 	@PYTHONPATH=hack python3 -m tools ensure crane git svnserve docker-registry sshd ssh-keygen \
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
-	@$(ON_CLUSTER) -n 4 --dist loadfile --ignore tests/e2e/alone tests/e2e
+	@$(ON_CLUSTER) -n 3 --dist loadfile --ignore tests/e2e/alone tests/e2e
 	@$(ON_CLUSTER) tests/e2e/alone
 .PHONY: test-gitops
 test-gitops: $(SYNCED) ## See that a real Argo CD, Flux's way, helm and kubectl undo no rollback (10 more minutes when cold).

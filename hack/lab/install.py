@@ -51,7 +51,7 @@ def install(lab: Lab, *values: str) -> None:
     command = [str(lab.helm), "upgrade", "--install", RELEASE, str(ROOT / "charts" / "slipway")]
     command += ["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "5m"]
     command += ["--values", str(ROOT / "build" / "images-values.yaml"), *machine_values()]
-    command += ["--values", str(_lists()), *values]
+    command += ["--values", str(_platform()), *values]
     if lab.kube.context:
         command += ["--kube-context", lab.kube.context]
     done = subprocess.run(
@@ -80,14 +80,17 @@ def machine_values() -> list[str]:
     return values
 
 
-def _lists() -> Path:
-    """Write the values with which the lab's platform publishes two versions of a package list."""
+def _platform() -> Path:
+    """Write the values of the lab's platform: two versions of a package list, and Jobs that ask for little.
+
+    What a Job asks for is kept for it while it runs; on two cores many of them would wait for a place, not for work.
+    """
     requirements = (ROOT / "examples" / "iris-legacy" / "requirements.txt").read_text()
     one = {"name": COMMON_LIST, "version": "1", "python": "3.11", "requirements": requirements}
     # A package that nothing else needs makes the second version another environment.
     two = one | {"version": "2", "requirements": requirements + SMALL_PACKAGE}
     path = ROOT / "build" / "lab-values.yaml"
-    path.write_text(json.dumps({"packageLists": [one, two]}))
+    path.write_text(json.dumps({"packageLists": [one, two], "jobs": {"cpuRequest": "100m"}}))
     return path
 
 
