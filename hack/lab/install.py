@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import tell
-from lab.git import GitServer
+from lab.git import GitServer, free_port
 from lab.kube import Kube, KubectlError, find_kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +46,18 @@ def open_lab() -> Lab:
     kube = Kube(kubeconfig, find_kubectl([tools["kubectl"]]), os.environ.get("SLIPWAY_CONTEXT"))
     git = GitServer(CACHE / "lab" / "git", _address(), GIT_PORT)
     return Lab(kube, tools["helm"], tools["crane"], git)
+
+
+@contextlib.contextmanager
+def lab_of_its_own(folder: Path) -> Iterator[Lab]:
+    """The lab with a Git server that nobody else uses, which ends when left."""
+    found = open_lab()
+    git = GitServer(folder, found.git.address, free_port(found.git.address))
+    git.start()
+    try:
+        yield replace(found, git=git)
+    finally:
+        git.stop()
 
 
 def install(lab: Lab, *values: str) -> None:

@@ -8,19 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from lab.git import GitServer, free_port
-from lab.install import Lab, open_lab
+from lab.install import Lab, lab_of_its_own
 from lab.kube import Manifest, condition, wait_for
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The cluster with Slipway on it, and a Git server of this session's own."""
-    found = open_lab()
-    git = GitServer(tmp_path_factory.mktemp("git"), found.git.address, free_port(found.git.address))
-    git.start()
-    yield Lab(found.kube, found.helm, found.crane, git)
-    git.stop()
+    with lab_of_its_own(tmp_path_factory.mktemp("git")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,14 @@ import pytest
 from chart.__main__ import CHART
 from chart.programs import tool
 from lab.customizations import Evaluator, rendered_customizations
-from lab.git import GitServer, free_port
-from lab.install import Lab, open_lab
+from lab.install import Lab, lab_of_its_own
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The cluster with Slipway on it, and a Git server of this session's own."""
-    found = open_lab()
-    git = GitServer(tmp_path_factory.mktemp("git"), found.git.address, free_port(found.git.address))
-    git.start()
-    yield Lab(found.kube, found.helm, found.crane, git)
-    git.stop()
+    with lab_of_its_own(tmp_path_factory.mktemp("git")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

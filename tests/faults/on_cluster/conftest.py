@@ -7,33 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from lab.git import GitServer, free_port
-from lab.install import open_lab
+from lab.install import Lab, lab_of_its_own
 from lab.installed import installed_plane
-from lab.kube import Kube
 from lab.plane import Plane
 
 TOLD: list[str] = []
 
 
-@pytest.fixture(scope="session")
-def kube() -> Kube:
-    return open_lab().kube
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """The cluster, and a Git server of this test's own."""
+    with lab_of_its_own(tmp_path / "git") as found:
+        yield found
 
 
 @pytest.fixture
-def git(tmp_path: Path) -> Iterator[GitServer]:
-    """A Git server of this test's own."""
-    address = open_lab().git.address
-    server = GitServer(tmp_path / "git", address, free_port(address))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def installed(kube: Kube, tmp_path: Path) -> Iterator[Plane]:
-    with installed_plane(kube, tmp_path) as plane:
+def installed(lab: Lab, tmp_path: Path) -> Iterator[Plane]:
+    with installed_plane(lab.kube, tmp_path) as plane:
         yield plane
 
 

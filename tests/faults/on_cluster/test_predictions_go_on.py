@@ -18,7 +18,7 @@ import pytest
 from lab.bench import opened
 from lab.cases import NAME, Case
 from lab.faults import Away, Fault, Freezing, Rough
-from lab.git import GitServer
+from lab.install import Lab
 from lab.pictures import difference, is_moving
 from lab.projects import FLOWER, trained_spec, write_trained_project
 from lab.steady import Loops, Seen, drive, question
@@ -47,10 +47,10 @@ class Step:
 
 
 @pytest.fixture
-def versions(git: GitServer, tmp_path: Path) -> list[str]:
+def versions(lab: Lab, tmp_path: Path) -> list[str]:
     """Three commits of one project."""
     return [
-        git.publish(NAME, write_trained_project(tmp_path / str(number), {"README.md": f"version {number}\n"}))
+        lab.git.publish(NAME, write_trained_project(tmp_path / str(number), {"README.md": f"version {number}\n"}))
         for number in (1, 2, 3)
     ]
 
@@ -70,8 +70,8 @@ def steps_of(versions: Sequence[str]) -> tuple[Step, ...]:
     )
 
 
-async def test_no_prediction_fails_and_the_end_is_the_same(installed, git, versions, tell):
-    source = {"git": {"url": git.url(NAME), "ref": versions[0]}}
+async def test_no_prediction_fails_and_the_end_is_the_same(installed, lab, versions, tell):
+    source = {"git": {"url": lab.git.url(NAME), "ref": versions[0]}}
     spec = {**trained_spec(source), "serving": {"replicas": 2}}
     async with (
         opened(installed) as bench,
