@@ -314,6 +314,26 @@ def test_a_hostile_worker_gets_nowhere(tmp_path, answer):
     assert engine._connection is None
 
 
+def test_to_ask_whether_a_worker_is_there_keeps_its_connection(tmp_path):
+    """A probe comes every few seconds; only a worker that closed is connected to again."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "w"))
+        listener.listen()
+        listener.setblocking(False)
+        engine = WorkerEngine(tmp_path / "w", SIGNATURE, seconds=5, start_seconds=5)
+        first, _ = listener.accept()
+        assert [engine.is_ready() for _ in range(3)] == [True] * 3
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+        first.close()
+
+        assert engine.is_ready()
+        second, _ = listener.accept()
+        second.close()
+    assert not engine.is_ready()
+
+
 @pytest.mark.parametrize("begun", [b"", b"SL", framed({"outputs": [TWICE, GREETING]}, BODY)[:-3]])
 def test_a_worker_that_stops_in_the_middle_is_given_up(tmp_path, begun):
     with socket.socket(socket.AF_UNIX) as listener:

@@ -9,7 +9,6 @@ whatever takes too long is given up.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import stat
@@ -252,11 +251,13 @@ class WorkerEngine:
 def _is_gone(connection: socket.socket) -> bool:
     """Tell whether the other side has closed, or says something that nobody asked for."""
     connection.setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        with contextlib.suppress(OSError):
-            connection.recv(1, socket.MSG_PEEK)
-        return True
-    return False
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _text_bytes(array: Array) -> bytes:
