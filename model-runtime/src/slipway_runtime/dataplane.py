@@ -30,7 +30,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from slipway_runtime.engines.base import Engine
-from slipway_runtime.errors import EngineFailed, Overloaded, Refused, SlipwayRuntimeError, TooLate, Unavailable
+from slipway_runtime.errors import (
+    EngineFailed,
+    Overloaded,
+    Refused,
+    SlipwayRuntimeError,
+    TooLarge,
+    TooLate,
+    Unavailable,
+)
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.observing.watching import Timeline
 from slipway_runtime.protocol.alignment import Feeds
@@ -340,7 +348,7 @@ class DataPlane:
             # An engine that is away, or hangs, would keep each of them waiting in turn.
             if len(batch) == 1 or isinstance(error, (Unavailable, TooLate)):
                 # What a caller's values bring about is counted, not logged: a log is no place for a flood.
-                level = logging.DEBUG if isinstance(error, (Refused, Unavailable, TooLate)) else logging.ERROR
+                level = logging.DEBUG if isinstance(error, (Refused, TooLarge, Unavailable, TooLate)) else logging.ERROR
                 _log.log(level, "a run failed: %s", error.__cause__ or error)
                 self._metrics.failed(type(error).__name__)
                 return [(batch, error)]

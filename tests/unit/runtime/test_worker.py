@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -400,6 +401,41 @@ async def test_more_than_a_socket_takes_goes_both_ways_as_a_file_that_is_left_to
 
     assert len(before) == 1
     assert not before & {path.name for path in pod.shared.glob("worker-*")}
+
+
+@pytest.fixture
+def narrow(pod):
+    """The shared directory as in a pod, where it is memory with a limit: 2 MiB of it."""
+    if os.geteuid():
+        pytest.skip("only root may mount a directory with a limit")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(pod.shared)], check=True)
+    yield pod
+    subprocess.run(["umount", "--lazy", str(pod.shared)], check=True)
+
+
+async def test_what_has_no_room_in_the_shared_memory_is_refused_and_leaves_none_of_it_taken(narrow):
+    """413 for the rows, or for their answers; the worker lives on, and the memory is there for the next request."""
+    narrow.write(FUNCTION, EXAMPLES)
+    await narrow.worker(function="project_code:predict")
+    await narrow.runtime()
+    await narrow.until(200)
+    fits, answer_does_not, does_not = 400_000, 1_100_000, 2_200_000
+
+    async def ask(size: int) -> httpx.Response:
+        return await narrow.ask(*((float(20 + number), "é" * (size // 200)) for number in range(100)))
+
+    for _ in range(2):
+        rows, answers = await ask(does_not), await ask(answer_does_not)
+        assert rows.status_code == answers.status_code == 413
+        assert "so many rows have no room beside the model's worker" in rows.text
+        assert "the answer to so many rows has no room" in answers.text
+        assert (await ask(fits)).json()["predictions"][0]["greeting"].startswith("hello é")
+    assert (await narrow.ask((1.0, "Ada"))).json()["predictions"] == [{"twice": 2.0, "greeting": "hello Ada"}]
+
+    assert await narrow.status() == 200
+    room = os.statvfs(narrow.shared)
+    assert (room.f_blocks - room.f_bfree) * room.f_bsize < 1 << 20
+    assert "another begins" not in (narrow.root / "log").read_text()
 
 
 def test_a_worker_that_never_begins_is_said(tmp_path):

@@ -9,6 +9,7 @@ whatever takes too long is given up.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -21,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from slipway_runtime.errors import CannotServe, EngineFailed, InvalidRequest, Refused, TooLate, Unavailable
+from slipway_runtime.errors import CannotServe, EngineFailed, InvalidRequest, Refused, TooLarge, TooLate, Unavailable
 from slipway_runtime.protocol.alignment import Feeds
 from slipway_runtime.protocol.datatypes import datatype_named
 from slipway_runtime.protocol.signature import Signature, TensorSpec
@@ -32,6 +33,9 @@ _HEAD = struct.Struct("<4sI")
 _HEADER_BYTES = 1 << 20
 _ANSWER_BYTES = 256 << 20
 _INLINE_BYTES = 64 << 10
+_KEPT_BYTES = 1 << 20
+"""What the file for large tensors may keep of the shared memory when messages are small again."""
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MISSING = struct.pack("<I", 0xFFFFFFFF)
 _END_SECONDS = 1.0
 """What a worker that hangs is given to end: until then the kernel would still take connections for it."""
@@ -63,6 +67,7 @@ class WorkerEngine:
         self._lock = threading.Lock()
         self._file: int | None = None
         self._name = ""
+        self._file_bytes = 0
         self._pid = os.getpid()
         self._away_until = 0.0
         end = monotonic() + start_seconds
@@ -90,6 +95,7 @@ class WorkerEngine:
 
         Raises:
             Refused: The model raised on these values.
+            TooLarge: The rows, or the answers to them, have no room in what the two share.
             Unavailable: There is no worker at the moment.
             TooLate: It took too long, and was given up.
             EngineFailed: Its answer is not what the signature says.
@@ -116,7 +122,7 @@ class WorkerEngine:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._hang_up()
-            self._file = None
+            self._file, self._file_bytes = None, 0
 
     def _connect(self) -> bool:
         if monotonic() < self._away_until:
@@ -146,6 +152,8 @@ class WorkerEngine:
         end = monotonic() + self._seconds
         self._send({"inputs": inputs, "timeout": self._seconds}, parts, end)
         header, body = self._receive(end)
+        if header.get("error") == "TooLarge":
+            raise TooLarge("the answer to so many rows has no room beside the model's worker; send fewer rows")
         if "error" in header:
             raise Refused(f"the model cannot compute an answer for these values ({str(header['error'])[:60]})")
         try:
@@ -176,27 +184,43 @@ class WorkerEngine:
     def _send(self, header: dict[str, Any], parts: list[bytes], end: float) -> None:
         length = sum(map(len, parts))
         header["bytes"] = length
+        if self._file_bytes > max(_KEPT_BYTES, 4 * length):
+            self._drop_file()
         if length > _INLINE_BYTES:
-            header["file"] = self._write(parts)
+            header["file"] = self._write(parts, length)
             parts = []
         raw = orjson.dumps(header)
         connection = self._timed(end)
         connection.sendall(b"".join([_HEAD.pack(_MAGIC, len(raw)), raw, *parts]))
 
-    def _write(self, parts: list[bytes]) -> str:
+    def _write(self, parts: list[bytes], length: int) -> str:
         """Put large tensors into this process's own file beside the socket, which is memory; gives its name."""
-        if self._file is None:
-            handle, path = tempfile.mkstemp(prefix="runtime-", dir=self._path.parent)
-            os.fchmod(handle, 0o640)
-            self._file, self._name = handle, Path(path).name
-        offset = 0
-        for part in parts:
-            view = memoryview(part)
-            while view:
-                written = os.pwrite(self._file, view, offset)
-                offset += written
-                view = view[written:]
+        try:
+            if self._file is None:
+                self._file, path = tempfile.mkstemp(prefix="runtime-", dir=self._path.parent)
+                self._name = Path(path).name
+                os.fchmod(self._file, 0o640)
+            offset = 0
+            for part in parts:
+                view = memoryview(part)
+                while view:
+                    written = os.pwrite(self._file, view, offset)
+                    offset += written
+                    view = view[written:]
+        except OSError as error:
+            self._drop_file()
+            if error.errno not in _NO_ROOM:
+                raise
+            raise TooLarge("so many rows have no room beside the model's worker; send fewer rows") from error
+        self._file_bytes = max(self._file_bytes, length)
         return self._name
+
+    def _drop_file(self) -> None:
+        """Give its memory back; a worker that has mapped it keeps what it sees."""
+        if self._file is not None:
+            os.close(self._file)
+            (self._path.parent / self._name).unlink(missing_ok=True)
+        self._file, self._file_bytes = None, 0
 
     def _receive(self, end: float) -> tuple[dict[str, Any], memoryview]:
         magic, size = _HEAD.unpack(self._exactly(_HEAD.size, end))

@@ -41,10 +41,9 @@ def answering(model: Path, signature: Path, function: str | None) -> Answering:
     for name in ("numpy", "pandas"):
         if has(name):
             importlib.import_module(name)
-    name = function or described.get("function")
-    if name:
-        return replying(asking(project_function(name, lambda: load_model(model)), described), described)
-    return replying(methods_of(load_model(model), described), described)
+    name = described["function"] = function or described.get("function")
+    found = project_function(name, lambda: load_model(model)) if name else load_model(model)
+    return replying(asking(found, described), described)
 
 
 def replying(ask: Ask, described: dict[str, Any]) -> Answering:
@@ -86,7 +85,16 @@ def project_function(name: str, load: Callable[[], Any]) -> Callable[[Any], Any]
     return found
 
 
-def asking(function: Callable[[Any], Any], described: dict[str, Any]) -> Ask:
+def asking(found: Any, described: dict[str, Any]) -> Ask:
+    """Ask as the signature has it: the project's function that it names, or the model by its methods.
+
+    Raises:
+        Failure: If the model has not all of them.
+    """
+    return _calls_of(found, described) if described.get("function") else _methods_of(found, described)
+
+
+def _calls_of(function: Callable[[Any], Any], described: dict[str, Any]) -> Ask:
     """Ask a function of the project, with a frame where there is pandas and with lists by column where not."""
     markers = _markers_of(described)
 
@@ -110,12 +118,8 @@ def named_answers(answer: Any, only: str) -> dict[str, Any]:
     return {only: answer}
 
 
-def methods_of(model: Any, described: dict[str, Any]) -> Ask:
-    """Ask a model by the methods that its signature names.
-
-    Raises:
-        Failure: If it has not all of them.
-    """
+def _methods_of(model: Any, described: dict[str, Any]) -> Ask:
+    """Ask a model by the methods that its signature names."""
     for spec in described["outputs"]:
         if not hasattr(model, spec.get("method", "predict")):
             raise Failure("ModelLoadFailed", f"The model has no method {spec['method']}.")

@@ -21,7 +21,7 @@ from .failure import Failure
 from .foreign import has, np, pd
 from .function import Function
 from .loading import load_model
-from .model_answers import Ask, asking, methods_of, replying
+from .model_answers import Ask, asking, replying
 from .parity import Compared, compare, refuse
 from .reference import reference
 from .request import ExportRequest, Places
@@ -69,10 +69,9 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
     """
     original, rows, outputs = _asked(request, places.project / request.example, model_file)
     items = [(item, item.name) for item in rows.inputs(NUMBER)]
-    is_function = isinstance(original, Function)
-    described = artifacts.signature(None if is_function else original, items, outputs, rows.columns)
-    if is_function:
-        described["function"] = request.function
+    described = artifacts.signature(original, items, outputs, rows.columns)
+    named_function = {} if request.function is None else {"function": request.function}
+    described.update(named_function)
     described["takes"] = "frame" if isinstance(rows, FrameRows) or getattr(rows, "framed", False) else "matrix"
     for spec, (output, _) in zip(described["outputs"], outputs):  # noqa: B905 - Python 3.9
         spec["method"] = output.method
@@ -80,14 +79,13 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         if spec["datatype"] == "BYTES":
             spec["marker"] = marker
     artifacts.write_json(area / "signature.json", described)
-    ask = asking(original.model, described) if is_function else methods_of(original.model, described)
-    wire, named = Wire(ask, described), [output for output, _ in outputs]
+    wire, named = Wire(asking(original.model, described), described), [output for output, _ in outputs]
     feed = rows.feed(NUMBER)
     compared = compare(original, wire, named, asked=rows, fed=feed)
     limits = (request.max_absolute_difference, request.max_label_flips)
     if not compared.within(*limits):
-        if is_function:
-            raise _restless(str(request.function), compared)
+        if request.function is not None:
+            raise _restless(request.function, compared)
         where = "the example, answered over the wire by the model itself"
         raise refuse(compared, where, difference=limits[0], flips=limits[1])
     artifacts.write_json(area / "examples.json", artifacts.examples(wire, rows, named, number=NUMBER))
@@ -111,7 +109,7 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         "numbers": NUMBER,
         "methods": {output.name: output.method for output in named},
         "estimator": request.function or type(original.model).__name__,
-        **({"function": request.function} if is_function else {}),
+        **named_function,
         "versions": artifacts.versions(),
         "digests": {
             "model": model_digest,

@@ -165,7 +165,9 @@ def _serve(channel: Channel, answer: Callable[..., Any], turn: threading.Lock, s
                     reply, parts = {"id": header.get("id"), "error": type(error).__name__}, []
                 finally:
                     faulthandler.cancel_dump_traceback_later()
+            del raw  # what is mapped is memory of the pod for as long
             channel.send(reply, parts)
+            del parts
             _end_if_grown(settings.memory_bytes)
     except (Closed, OSError, ValueError, KeyError):
         channel.close()

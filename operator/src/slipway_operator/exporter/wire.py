@@ -19,7 +19,11 @@ MAGIC = b"SLW1"
 HEADER_LIMIT = 1 << 20
 INLINE_LIMIT = 64 << 10
 """Bytes of a message's tensors that go through the socket; more go through the sender's file."""
+KEPT_LIMIT = 1 << 20
+"""Bytes that the sender's file may keep when messages are small again."""
 MISSING = 0xFFFFFFFF
+TOO_LARGE = "TooLarge"
+"""The error of an answer for which the directory has no room."""
 
 _HEAD = struct.Struct("<4sI")
 
@@ -36,6 +40,7 @@ class Channel:
         self._folder = folder
         self._own_name = f"worker-{os.getpid()}-{number}"
         self._own: int | None = None
+        self._own_bytes = 0
 
     def receive(self) -> tuple[dict[str, Any], memoryview]:
         """Wait for a message; gives its header and the bytes of its tensors.
@@ -58,12 +63,18 @@ class Channel:
             os.close(handle)
 
     def send(self, header: dict[str, Any], parts: list[bytes]) -> None:
-        """Send a message."""
+        """Send a message; that it is too large instead, where the directory has no room for it."""
         length = sum(map(len, parts))
+        if self._own_bytes > max(KEPT_LIMIT, 4 * length):
+            self._drop()
         header = {**header, "bytes": length}
         if length > INLINE_LIMIT:
-            self._write(parts)
-            header["file"] = self._own_name
+            try:
+                self._write(parts)
+                header["file"] = self._own_name
+            except OSError:
+                self._drop()
+                header = {"id": header.get("id"), "error": TOO_LARGE, "bytes": 0}
             parts = []
         raw = json.dumps(header).encode()
         self._socket.sendall(b"".join([_HEAD.pack(MAGIC, len(raw)), raw, *parts]))
@@ -71,9 +82,14 @@ class Channel:
     def close(self) -> None:
         """End, and leave no file."""
         self._socket.close()
+        self._drop()
+
+    def _drop(self) -> None:
+        """Remove the file, which is memory."""
         if self._own is not None:
             os.close(self._own)
-            (self._folder / self._own_name).unlink()
+            (self._folder / self._own_name).unlink(missing_ok=True)
+        self._own, self._own_bytes = None, 0
 
     def _write(self, parts: list[bytes]) -> None:
         if self._own is None:
@@ -87,6 +103,7 @@ class Channel:
                 written = os.pwrite(self._own, view, offset)
                 offset += written
                 view = view[written:]
+        self._own_bytes = max(self._own_bytes, offset)
 
     def _exactly(self, size: int) -> bytes:
         pieces = []
