@@ -44,7 +44,7 @@ type: $(SYNCED) ## Check types (mypy, strict).
 	@$(RUN) mypy
 
 .PHONY: unit
-unit: $(SYNCED) ## Run the fast tests: no cluster, no network (the builder's talk to real servers on loopback).
+unit: $(SYNCED) ## Run the fast tests: no cluster, no network (EXPLORE=1: examples that no run had before).
 	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git h2spec versitygw sshd ssh-keygen svnserve \
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
 	@$(RUN) pytest -q -n 2 --dist worksteal tests/unit tests/golden

@@ -21,8 +21,8 @@ from typing import Self
 
 from chart.programs import tool
 from lab.customizations import argocd_cm
-from lab.git import free_port
 from lab.kube import Kube, Manifest, wait_for
+from lab.ports import free_port
 from tools import gobuild
 from tools.catalogue import GO_TOOLS
 

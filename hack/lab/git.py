@@ -136,10 +136,3 @@ def _names(tag: str, tree: str, work: Path) -> bool:
 def _has_commit(work: Path) -> bool:
     done = subprocess.run(["git", "rev-parse", "-q", "--verify", "HEAD"], cwd=work, capture_output=True, check=False)
     return done.returncode == 0
-
-
-def free_port(address: str) -> int:
-    """Return a port of this machine that nobody listens on, so that sessions side by side do not meet."""
-    with socket.socket() as free:
-        free.bind((address, 0))
-        return int(free.getsockname()[1])

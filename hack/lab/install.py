@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import tell
-from lab.git import GitServer, free_port
+from lab.git import GitServer
 from lab.kube import Kube, KubectlError, find_kubectl
+from lab.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipway")

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from lab.ports import free_port
 
 T = TypeVar("T")
 Manifest = dict[str, Any]
@@ -82,9 +83,7 @@ class Kube:
     @contextlib.contextmanager
     def forward(self, service: str, namespace: str) -> Iterator[str]:
         """Open a way to a Service from this machine; yields its URL."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         command = [str(self.kubectl), *(["--context", self.context] if self.context else [])]
         command += ["port-forward", "-n", namespace, f"service/{service}", f"{port}:80"]
         process = subprocess.Popen(

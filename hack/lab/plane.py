@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -26,6 +25,7 @@ import yaml
 from chart.__main__ import CHART, helm_template
 from cluster.controlplane import ControlPlane, control_plane, cpu_seconds
 from lab.kube import Kube, KubectlError, wait_for
+from lab.ports import free_port
 
 NAMESPACE = "slipway-system"
 ACCOUNT = "slipway"
@@ -161,9 +161,7 @@ def slipway_plane() -> Iterator[OwnPlane]:
 
 def start_operator(plane: Plane, *, server: str | None = None, name: str = "operator") -> Operator:
     """Start the operator; its log goes on where one of that name ended."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     log = plane.folder / "logs" / f"{name}.log"
     with log.open("ab") as out:
         process = subprocess.Popen(

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from lab.kube import wait_for
+from lab.ports import free_port
 
 
 class PrivateGit:
@@ -93,9 +94,7 @@ class Subversion:
     def __init__(self, folder: Path, address: str) -> None:
         self._folder = folder
         self._address = address
-        with socket.socket() as free:
-            free.bind((address, 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port(address)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

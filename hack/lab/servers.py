@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.git import free_port
+from lab.ports import free_port
 
 LOOPBACK = "127.0.0.1"
 _DEADLINE = 20.0

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lab.git import free_port
 from lab.kube import wait_for
+from lab.ports import free_port
 
 _ONLY = (
     'restrict,command="case \\"$SSH_ORIGINAL_COMMAND\\" in '

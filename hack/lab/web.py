@@ -21,8 +21,8 @@ from typing import Self
 
 import trustme
 
-from lab.git import free_port
 from lab.kube import wait_for
+from lab.ports import free_port
 
 USER, PASSWORD = "reader", "p@ss word'"
 _MODULES = Path("/usr/lib/apache2/modules")

@@ -47,7 +47,7 @@ def publish(lab: Lab) -> Publish:
 def settled(lab: Lab) -> Callable[..., Manifest]:
     """Wait until a ModelDeployment's condition is True for its newest generation; fail with what it said instead."""
 
-    def wait(name: str, namespace: str, kind: str = "Ready", *, seconds: float = 300) -> Manifest:
+    def wait(name: str, namespace: str, kind: str = "Ready", *, seconds: float = 900) -> Manifest:
         seen: list[Manifest] = []
 
         def look() -> Manifest | None:

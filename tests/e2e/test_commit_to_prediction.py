@@ -146,7 +146,7 @@ def test_kubectl_scale_adds_and_removes_pods_and_builds_nothing(
 
     for replicas in (3, 1):
         lab.kube.run("scale", "modeldeployment", iris, "-n", namespace, f"--replicas={replicas}")
-        wait_for(partial(_has_ready, lab, iris, namespace, replicas), seconds=90, what=f"{replicas} ready pods")
+        wait_for(partial(_has_ready, lab, iris, namespace, replicas), seconds=240, what=f"{replicas} ready pods")
 
     assert settled(iris, namespace)["status"]["live"] == live
     assert set(jobs(lab, iris, namespace)) <= known
@@ -220,7 +220,7 @@ def test_two_of_one_name_in_two_namespaces_do_not_meet(lab: Lab, namespace: str,
 
         lab.kube.delete("modeldeployment", iris, other)
 
-        wait_for(lambda: not lab.kube.list("pods", other), seconds=90, what="pods of the deleted one to end")
+        wait_for(lambda: not lab.kube.list("pods", other), seconds=240, what="pods of the deleted one to end")
         assert ask(lab, iris, namespace)["predictions"]
     finally:
         lab.kube.delete("namespace", other)
@@ -236,10 +236,10 @@ def test_what_somebody_changes_by_hand_is_put_right(lab: Lab, namespace: str, ir
 
     wait_for(
         lambda: (lab.kube.get("service", iris, namespace) or {})["spec"]["selector"]["slipway.dev/lane"] == live,
-        seconds=30,
+        seconds=90,
         what="the Service to select the live lane again",
     )
-    wait_for(lambda: lab.kube.get("deployment", f"{iris}-{live}", namespace), seconds=30, what="the Deployment again")
+    wait_for(lambda: lab.kube.get("deployment", f"{iris}-{live}", namespace), seconds=90, what="the Deployment again")
     settled(iris, namespace)
 
 
@@ -251,7 +251,7 @@ def test_the_operator_killed_at_every_step_goes_on_where_it_was(
     lab.git.publish(name, write_project(tmp_path, strength=0.15))
     lab.kube.apply(model_deployment(name, namespace, spec(lab.git.url(name))))
     for step in ("Build", "Train", "Export", "Rollout"):
-        wait_for(partial(_is_at, lab, name, namespace, step), seconds=240, what=f"{step} to run", every=0.05)
+        wait_for(partial(_is_at, lab, name, namespace, step), seconds=600, what=f"{step} to run", every=0.05)
         lab.kube.run(
             "delete", "pod", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=slipway", "--grace-period=0", "--force"
         )
@@ -273,7 +273,7 @@ def test_a_namespace_deleted_on_the_way_goes(lab: Lab, namespace: str, tmp_path:
     lab.git.publish("doomed", write_project(tmp_path, strength=0.8))
     lab.kube.namespace(doomed)
     lab.kube.apply(model_deployment("doomed", doomed, spec(lab.git.url("doomed"))))
-    wait_for(lambda: jobs(lab, "doomed", doomed), seconds=60, what="the first Job")
+    wait_for(lambda: jobs(lab, "doomed", doomed), seconds=240, what="the first Job")
 
     lab.kube.delete("namespace", doomed)
 
@@ -291,7 +291,7 @@ def test_a_quota_that_is_too_small_is_said_and_passes_by_itself(
         lab.kube.apply({**quota, "spec": {"hard": {"pods": "0"}}})
         lab.git.publish("tight", write_project(tmp_path))
         lab.kube.apply(model_deployment("tight", tight, spec(lab.git.url("tight"))))
-        wait_for(lambda: _reason(lab, "tight", tight) == "QuotaExceeded", seconds=90, what="QuotaExceeded")
+        wait_for(lambda: _reason(lab, "tight", tight) == "QuotaExceeded", seconds=240, what="QuotaExceeded")
 
         lab.kube.apply({**quota, "spec": {"hard": {"pods": "10"}}})
 

@@ -63,7 +63,7 @@ def test_a_model_that_cannot_be_onnx_answers_by_itself_where_that_is_asked_for(
         found = lab.kube.get("modeldeployment", NAME, namespace) or {}
         return condition(found, "Ready")["reason"] == "ConversionUnsupported"
 
-    wait_for(refused, seconds=300, what="the conversion to be refused", every=1)
+    wait_for(refused, seconds=900, what="the conversion to be refused", every=1)
 
     lab.kube.apply(model_deployment(NAME, namespace, {**wanted, "export": {"onFailure": "ServeNative"}}))
     status = settled(NAME, namespace)["status"]
@@ -120,4 +120,9 @@ def test_a_model_that_cannot_be_onnx_answers_by_itself_where_that_is_asked_for(
     lab.kube.apply(model_deployment(NAME, namespace, {**wanted, "export": by_function}))
     told = condition({"status": settled(NAME, namespace)["status"]}, "ServedNatively")
     assert "flowers:judged answers" in told["message"]
-    assert post(url, {"rows": [FLOWER]})["predictions"] == [{"species": 0, "sure": True}]
+
+    def by_the_function() -> bool:
+        return bool(post(url, {"rows": [FLOWER]})["predictions"] == [{"species": 0, "sure": True}])
+
+    # A switch waits for nobody: until the nodes know of it, up to a second later, the content before answers.
+    wait_for(by_the_function, seconds=15, what="an answer of the function", every=0.1)

@@ -18,9 +18,9 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import trustme
 
-from lab.git import free_port
 from lab.install import Lab
 from lab.kube import Manifest, condition, wait_for
+from lab.ports import free_port
 from lab.projects import FLOWER, model_deployment, trained_spec, write_trained_project
 
 NAME = "guarded"
@@ -130,7 +130,13 @@ def test_mutual_tls_keys_and_records_are_switched_on_beneath_a_live_model(
     url, key = f"https://{address}/predict", {"Authorization": f"Bearer {KEY}"}
     assert live["url"].startswith("https://")
     with httpx.Client(verify=context_of(authority, caller), trust_env=False) as client:
-        assert client.post(url, json=QUESTION).status_code == 401
+
+        def refused() -> bool:
+            with contextlib.suppress(httpx.ConnectError):  # until the nodes route the new port
+                return client.post(url, json=QUESTION).status_code == 401
+            return False
+
+        wait_for(refused, seconds=15, what="the door with a key to be routed to", every=0.2)
         answer = client.post(url, json=QUESTION, headers=key)
         assert (answer.status_code, answer.headers["slipway-content"]) == (200, content)
         asked = answer.headers["x-request-id"]

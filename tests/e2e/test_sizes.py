@@ -28,7 +28,7 @@ def test_scaled_by_hand_across_a_switch(
     lab.kube.apply(model_deployment(NAME, namespace, {**spec(lab.git.url(NAME), first), "standby": {"fullFor": "30s"}}))
     before = settled(NAME, namespace)["status"]["live"]["content"]
     lab.kube.run("scale", "modeldeployment", NAME, "-n", namespace, "--replicas=2")
-    wait_for(lambda: pods_asked(lab, namespace) == {before: 2}, seconds=60, what="two pods")
+    wait_for(lambda: pods_asked(lab, namespace) == {before: 2}, seconds=180, what="two pods")
 
     # As a tool that never mentions replicas: what kubectl scale wrote stays.
     source = {"spec": {"source": {"git": {"ref": second}}}}
@@ -39,7 +39,7 @@ def test_scaled_by_hand_across_a_switch(
     budgets = lab.kube.list("pdb", namespace, f"slipway.dev/owner={NAME}")
     assert [b["spec"]["selector"]["matchLabels"]["slipway.dev/lane"] for b in budgets] == [after]
     assert [b["spec"]["maxUnavailable"] for b in budgets] == [1]
-    wait_for(lambda: pods_asked(lab, namespace) == {before: 1, after: 2}, seconds=90, what="a standby of one pod")
+    wait_for(lambda: pods_asked(lab, namespace) == {before: 1, after: 2}, seconds=180, what="a standby of one pod")
 
     # Another field manager takes the number over, and a third scales the Deployment behind our back.
     whole = model_deployment(
@@ -47,7 +47,7 @@ def test_scaled_by_hand_across_a_switch(
     )
     command = ("apply", "--server-side", "--force-conflicts", "--field-manager=kustomize-controller", "-f", "-")
     lab.kube.run(*command, stdin=json.dumps(whole))
-    wait_for(lambda: pods_asked(lab, namespace).get(after) == 3, seconds=60, what="three pods")
+    wait_for(lambda: pods_asked(lab, namespace).get(after) == 3, seconds=180, what="three pods")
     lab.kube.run("scale", "deployment", f"{NAME}-{after}", "-n", namespace, "--replicas=1")
-    wait_for(lambda: pods_asked(lab, namespace).get(after) == 3, seconds=60, what="the drift to be corrected")
+    wait_for(lambda: pods_asked(lab, namespace).get(after) == 3, seconds=180, what="the drift to be corrected")
     assert settled(NAME, namespace)["status"]["live"]["content"] == after

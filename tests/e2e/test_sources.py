@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from lab.git import GitServer, free_port
+from lab.git import GitServer
 from lab.install import COMMON_LIST, Lab, registry_prefix
 from lab.kube import KubectlError, Manifest, condition, wait_for
+from lab.ports import free_port
 from lab.private import PrivateGit, Subversion
 from lab.projects import model_deployment, spec, write_project
 
@@ -133,7 +134,7 @@ def test_a_branch_that_moves_is_followed_and_only_when_asked(
 
     wait_for(
         lambda: (lab.kube.get("modeldeployment", "follows", namespace) or {})["status"]["live"]["commit"] == second,
-        seconds=180,
+        seconds=600,
         what="the branch's new commit to be live",
     )
     assert settled("pinned", namespace)["status"]["live"]["commit"] == first
@@ -161,7 +162,7 @@ def test_a_source_that_is_down_is_waited_for(lab: Lab, namespace: str, settled: 
     server = GitServer(tmp_path / "git", address, port)
     server.publish("asleep", write_project(tmp_path / "tree"))
     lab.kube.apply(model_deployment("asleep", namespace, spec(server.url("asleep"))))
-    wait_for(lambda: _ready(lab, "asleep", namespace)["reason"] == "SourceUnavailable", seconds=120, what="the reason")
+    wait_for(lambda: _ready(lab, "asleep", namespace)["reason"] == "SourceUnavailable", seconds=300, what="the reason")
     resource = lab.kube.get("modeldeployment", "asleep", namespace) or {}
     assert condition(resource, "Stalled")["status"] == "False"
     assert condition(resource, "Reconciling")["status"] == "True"

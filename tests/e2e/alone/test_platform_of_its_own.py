@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from lab.git import free_port
 from lab.install import Lab, install
 from lab.kube import Manifest, condition, wait_for
+from lab.ports import free_port
 from lab.projects import model_deployment, trained_spec, write_trained_project
 from lab.servers import registry
 from lab.web import PASSWORD, USER, WebServer

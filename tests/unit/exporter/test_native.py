@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import textwrap
@@ -19,6 +18,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+
+from lab.ports import free_port
 
 PROJECT = textwrap.dedent(
     '''
@@ -240,9 +241,7 @@ def pod(station):
     model = station.work / "model"
     shared = station.root / "shared"
     shared.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1")
     told = {
         "socket": str(shared / "worker.sock"),
         "model": str(model / "model.joblib"),

@@ -19,8 +19,9 @@ import httpx
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import trustme
-from tests.unit.runtime.test_process import INFER, PATH, free_port, process, ready
+from tests.unit.runtime.test_process import INFER, PATH, process, ready
 
+from lab.ports import free_port
 from slipway_runtime.observing.background import Background
 from slipway_runtime.observing.bucket import Bucket, BucketOptions
 from slipway_runtime.observing.options import ObservingOptions

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.unit.runtime.test_process import INFER, PATH, free_port, ready
+from tests.unit.runtime.test_process import INFER, PATH, ready
+
+from lab.ports import free_port
 
 CONFINED = r"""
 import os, subprocess, sys

@@ -14,15 +14,14 @@ import pytest
 import tritonclient.grpc as triton_grpc  # type: ignore[import-untyped]  # it ships no types
 import tritonclient.http as triton  # type: ignore[import-untyped]  # it ships no types
 
+from lab.ports import free_port
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, model_parts) -> Iterator[tuple[str, str]]:
     """The echo, served by a process of its own."""
     options = model_parts.echo().write(tmp_path_factory.mktemp("model"))
-    with socket.socket() as probe, socket.socket() as other:
-        probe.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        port, grpc_port = probe.getsockname()[1], other.getsockname()[1]
+    port, grpc_port = free_port("127.0.0.1"), free_port("127.0.0.1")
     command = [sys.executable, "-m", "slipway_runtime", "--model-dir", str(options.folder), "--name", "toy"]
     command += ["--version", options.version, "--model-digest", options.digest]
     command += ["--port", str(port), "--grpc-port", str(grpc_port), "--drain-seconds", "0"]

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from tests.unit.runtime.test_process import free_port, ready
+from tests.unit.runtime.test_process import ready
 
+from lab.ports import free_port
 from slipway_runtime.dataplane import PlaneLimits
 from slipway_runtime.errors import CannotServe
 from slipway_runtime.model import ModelOptions

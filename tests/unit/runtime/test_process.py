@@ -17,15 +17,10 @@ import httpx
 import orjson
 import pytest
 
+from lab.ports import free_port
+
 INFER = orjson.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [1, 0]}]})
 PATH = "/v2/models/toy/infer"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.asynccontextmanager
@@ -69,9 +64,21 @@ async def ask_until(stop: asyncio.Event, url: str, pause: float) -> tuple[int, i
     return answered, closed
 
 
+async def not_listening(port: int, *, within: float = 10.0) -> None:
+    """Wait until connections are refused."""
+    async with asyncio.timeout(within):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
+
+
 async def test_sigterm_fails_no_request_and_ends_idle_connections(parts, tmp_path):
     port = free_port()
-    async with process(parts.linear().write(tmp_path), "--drain-seconds", "1.5", port=port) as one:
+    async with process(parts.linear().write(tmp_path), "--drain-seconds", "4", port=port) as one:
         await ready(port)
         stop = asyncio.Event()
         url = f"http://127.0.0.1:{port}{PATH}"
@@ -80,7 +87,7 @@ async def test_sigterm_fails_no_request_and_ends_idle_connections(parts, tmp_pat
         await asyncio.sleep(0.4)
 
         one.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(idle.read(), 1.0) == b""
+        assert await asyncio.wait_for(idle.read(), 3.0) == b""
         async with httpx.AsyncClient(trust_env=False) as client:
             during = await client.post(url, content=INFER)
             readiness = await client.get(f"http://127.0.0.1:{port}/v2/health/ready")
@@ -91,7 +98,7 @@ async def test_sigterm_fails_no_request_and_ends_idle_connections(parts, tmp_pat
         assert (during.status_code, during.headers["connection"]) == (200, "close")
         assert readiness.status_code == 503
         assert all(answered > 2 and closed > 0 for answered, closed in counts), counts
-        assert await asyncio.wait_for(one.wait(), 5) == 0
+        assert await asyncio.wait_for(one.wait(), 15) == 0
         idle_writer.close()
 
 
@@ -104,17 +111,14 @@ async def test_what_has_begun_is_answered_after_it_stopped_listening(parts, tmp_
         writer.write(head + INFER[:10])
         await writer.drain()
         one.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.5)
-
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", port)
+        await not_listening(port)
         writer.write(INFER[10:])
         answer = await asyncio.wait_for(reader.read(), 5)
 
         assert answer.startswith(b"HTTP/1.1 200 OK")
         assert b"connection: close\r\n" in answer
         writer.close()
-        assert await asyncio.wait_for(one.wait(), 5) == 0
+        assert await asyncio.wait_for(one.wait(), 15) == 0
 
 
 async def test_a_model_that_differs_from_its_examples_never_listens(parts, tmp_path):
@@ -230,12 +234,12 @@ async def test_workers_share_a_port_and_their_numbers_and_the_dead_are_replaced(
         await comes_to(port, 60)  # counters never go back
 
         one.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(one.wait(), 5) == 0
+        assert await asyncio.wait_for(one.wait(), 15) == 0
 
 
 async def test_workers_drain_together_and_fail_no_request(parts, tmp_path):
     port = free_port()
-    async with process(parts.linear().write(tmp_path), "--workers", "2", "--drain-seconds", "1.5", port=port) as one:
+    async with process(parts.linear().write(tmp_path), "--workers", "2", "--drain-seconds", "4", port=port) as one:
         await ready(port)
         stop = asyncio.Event()
         clients = [asyncio.create_task(ask_until(stop, f"http://127.0.0.1:{port}{PATH}", 0.01)) for _ in range(6)]
@@ -246,7 +250,7 @@ async def test_workers_drain_together_and_fail_no_request(parts, tmp_path):
         counts = await asyncio.gather(*clients)
 
         assert all(answered > 2 and closed > 0 for answered, closed in counts), counts
-        assert await asyncio.wait_for(one.wait(), 5) == 0
+        assert await asyncio.wait_for(one.wait(), 15) == 0
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
 
@@ -286,6 +290,9 @@ async def test_limits_are_arguments_and_probes_are_let_in_beyond_them(parts, tmp
             await writer.wait_closed()
         async with httpx.AsyncClient(trust_env=False) as client:
             url = f"http://127.0.0.1:{port}{PATH}"
-            assert "connection" not in (await client.post(url, content=INFER)).headers
+            async with asyncio.timeout(10):  # until it has seen that the crowd has gone
+                while (answer := await client.post(url, content=INFER)).status_code == 503:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert (answer.status_code, "connection" in answer.headers) == (200, False)
             await asyncio.sleep(1.6)
             assert (await client.post(url, content=INFER)).headers["connection"] == "close"

@@ -353,7 +353,7 @@ async def test_records_feedback_and_lines_are_each_models_own(several, tmp_path,
     await until(lambda: b"feedback" in b"".join(lines))
 
     assert truth.status_code == 202
-    pieces = await until(lambda: len(found := list((tmp_path / "records").glob("*.arrows"))) == 3 and found)
+    pieces = await until(lambda: len(found := list((tmp_path / "records").glob("[!.]*.arrows"))) == 3 and found)
     tables = {path.name.split("-")[0] + table["content"][0].as_py(): table for path in pieces
               for table in [pa.ipc.open_stream(path.read_bytes()).read_all()]}  # fmt: skip
     assert tables["predictionsaaaa"]["request_id"].to_pylist() == ["one"]

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import httpx
-from tests.unit.runtime.test_process import INFER, PATH, free_port, process, ready, until, workers_of
+from tests.unit.runtime.test_process import INFER, PATH, process, ready, until, workers_of
+
+from lab.ports import free_port
 
 
 async def ask(port: int) -> None:

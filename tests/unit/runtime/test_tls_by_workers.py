@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import trustme
 from cryptography import x509
-from tests.unit.runtime.test_process import free_port, process, ready, until, workers_of
+from tests.unit.runtime.test_process import process, ready, until, workers_of
+
+from lab.ports import free_port
 
 WORKERS = 3
 CONNECTIONS = 40

@@ -21,6 +21,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]  # as above
 
 import slipway_operator.exporter
+from lab.ports import free_port
 from slipway_runtime.engines.worker import WorkerEngine
 from slipway_runtime.errors import CannotServe, EngineFailed, TooLate
 from slipway_runtime.protocol.signature import read_signature
@@ -65,12 +66,6 @@ FUNCTION = {
     "columns": ["a", "name"],
     "task": "regression",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Pod:
@@ -378,8 +373,10 @@ async def test_a_worker_that_cannot_load_is_told_in_its_log_and_costs_no_wrong_a
     runtime = await pod.runtime("--worker-start-seconds", "2")
 
     assert await asyncio.wait_for(runtime.wait(), 30) == 1
-    log = (pod.root / "log").read_text()
-    assert "project_code:nothing_of_that_name is no function; name one as module:function" in log
+    said = "project_code:nothing_of_that_name is no function; name one as module:function"
+    async with asyncio.timeout(30):
+        while said not in (log := (pod.root / "log").read_text()):  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.02)
     assert "the worker did not begin within 2 s; look at the log of its container" in log
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from lab import servers
-from lab.git import free_port as git_free_port
+from lab.ports import free_port
 from slipway_operator.builder.workplace import Limits, Workplace
 
 
@@ -28,11 +28,6 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed (make tools)")
     return found
-
-
-def free_port() -> int:
-    """A port of loopback on which nothing listens now."""
-    return git_free_port(servers.LOOPBACK)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab.ports import free_port
 from slipway_operator.builder import __main__ as slipway_builder
 from slipway_operator.builder import answers, export, oci, training
 from slipway_operator.builder.errors import StepFailed
@@ -33,7 +34,7 @@ from slipway_operator.domain.requests import (
     VerifyRequest,
 )
 
-from .conftest import add_secret, free_port, make_place, registry_in
+from .conftest import add_secret, make_place, registry_in
 
 CLIENT = RegistryClient(insecure=True)
 SIGNATURE: dict[str, Any] = {

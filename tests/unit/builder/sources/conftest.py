@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.ports import free_port
 from slipway_operator.builder.workplace import Workplace
 
 WHO = {
@@ -126,12 +127,6 @@ def fake_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         (folder / name).chmod(0o755)
 
     return put
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
