@@ -39,6 +39,7 @@ SETTINGS = {
         },
     ],
     "registry": {"prefix": "reg.test/models", "insecure": True},
+    "stamps": "Written",
     "packageLists": [{"name": "default", "version": "2026.11", "python": "3.11", "requirements": "numpy==2.3.5\n"}],
 }
 

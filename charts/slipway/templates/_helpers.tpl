@@ -58,6 +58,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* Who sees to it that a stamp (who asked) is true: the API server writes it, or checks it where it is older, or nobody. */}}
+{{- define "slipway.stamps" -}}
+{{- if not .Values.admissionPolicies.enabled -}}
+Unchecked
+{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}
+Written
+{{- else -}}
+Checked
+{{- end -}}
+{{- end -}}
+
 {{/* The operator's settings file: domain/settings.py reads it and knows no other keys. */}}
 {{- define "slipway.settings" -}}
 {{- $registry := dict "prefix" .Values.registry.prefix "insecure" .Values.registry.insecure -}}
@@ -83,6 +94,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   "cleanUp" .Values.cleanUp
   "serving" $serving
   "modelDelivery" .Values.modelDelivery
+  "stamps" (include "slipway.stamps" .)
   "namespaces" .Values.namespaces
   "operatorNamespace" .Release.Namespace
 -}}

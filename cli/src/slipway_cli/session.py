@@ -20,6 +20,7 @@ FIELD_MANAGER = "slipway-cli"
 """Not ``kubectl…``: Flux takes over the fields of managers that are named so, and drops them."""
 
 MODEL_DEPLOYMENTS = "slipway.dev/v1alpha1/modeldeployments"
+_SELF = "authentication.k8s.io/v1"
 
 _SECONDS = 30
 _PAGE = 500
@@ -167,6 +168,12 @@ class Session:
     def create(self, path: str, manifest: Mapping[str, Any]) -> Manifest:
         """Create an object (reviews of rights are such)."""
         return self._json("POST", path, body=manifest)
+
+    def user(self) -> str:
+        """Whose connection it is, in the API server's own words."""
+        asked = {"apiVersion": _SELF, "kind": "SelfSubjectReview"}
+        review = self.create(self.path(f"{_SELF}/selfsubjectreviews", namespace=""), asked)
+        return str(review["status"]["userInfo"]["username"])
 
     def watch(self, path: str, *, selector: str = "", fields: str = "") -> Iterator[Manifest]:
         """Events of a collection from now on; ends by itself after some minutes."""

@@ -24,6 +24,7 @@ from slipway_cli.__main__ import main
 
 Manifest = dict[str, Any]
 TOKEN = "person-token-4711"
+USER = "ada@example.com"
 NAMESPACE = "airline"
 NAME = "flight-delay"
 OLD, NEW, BAD = "aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc"
@@ -32,6 +33,11 @@ COLLECTION = f"/apis/slipway.dev/v1alpha1/namespaces/{NAMESPACE}/modeldeployment
 
 def _nobody(_path: str, _manifest: Manifest) -> None:
     """No operator."""
+
+
+def _anything(_annotations: dict[str, str | None]) -> str:
+    """No policy."""
+    return ""
 
 
 class Api:
@@ -45,7 +51,10 @@ class Api:
         self.down = False
         self.forbidden: set[str] = set()
         self.writes: list[tuple[str, dict[str, str], str, Manifest]] = []
+        self.reviews: list[str] = []
         self.operator: Callable[[str, Manifest], None] = _nobody
+        self.policy: Callable[[dict[str, str | None]], str] = _anything
+        """What a policy says to annotations that are written; empty: nothing."""
         self.changed = threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
         self._server.daemon_threads = True
@@ -105,6 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._refused(url.path):
             return
+        if said := self.api.policy((body.get("metadata") or {}).get("annotations") or {}):
+            self._status(422, said)
+            return
         self.api.writes.append((url.path, query, self.headers["Content-Type"], body))
         present = self.api.objects.get(url.path)
         if present is None and "merge" in self.headers["Content-Type"]:
@@ -121,6 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.api.reviews.append(body["kind"])
+        if self.path == "/apis/authentication.k8s.io/v1/selfsubjectreviews":
+            self._answer(201, {**body, "status": {"userInfo": {"username": USER}}})
+            return
         wanted = body["spec"]["resourceAttributes"]
         allowed = f"{wanted['verb']} {wanted['resource']}" not in self.api.forbidden
         self._answer(201, {**body, "status": {"allowed": allowed}})

@@ -136,6 +136,46 @@ def test_a_request_can_be_only_made(slipway, api):
     assert asked(api) == {"slipway.dev/promote": "cccccccccc@ticket-42"}
 
 
+def needs_a_stamp(annotations):
+    """What the policy of the chart says on a cluster that cannot stamp."""
+    for verb in ("rollback", "resume", "promote", "abort"):
+        stamp = f"slipway.dev/{verb}-stamp"
+        if f"slipway.dev/{verb}" in annotations and stamp not in annotations:
+            return (
+                f'this cluster cannot stamp who asked: set the annotation {stamp} to "<anything new> ada@example.com"'
+            )
+    return ""
+
+
+@pytest.mark.parametrize("verb", ["rollback", "promote", "abort", "resume"])
+def test_a_cluster_that_cannot_stamp_is_told_who_asks(verb, slipway, api, make):
+    held = [{"content": make.BAD, "revision": 5, "why": "rolled back"}]
+    api.put(make.COLLECTION, make.resource(held=held))
+    api.policy = needs_a_stamp
+
+    ended = slipway(verb, "flight-delay", "--id", "ticket-42", "--no-wait")
+
+    assert ended.code == 0, ended.err
+    assert asked(api)[f"slipway.dev/{verb}"].endswith("@ticket-42")
+    assert asked(api)[f"slipway.dev/{verb}-stamp"] == "ticket-42 ada@example.com"
+    assert api.reviews == ["SelfSubjectReview"]
+
+
+def test_who_asks_is_only_said_where_it_is_demanded(slipway, api):
+    assert slipway("rollback", "flight-delay", "--no-wait").code == 0
+    assert list(asked(api)) == ["slipway.dev/rollback"]
+    assert api.reviews == []
+
+
+def test_another_policy_that_refuses_is_told_in_its_words(slipway, api):
+    api.policy = lambda _annotations: "no changes on Fridays"
+
+    ended = slipway("rollback", "flight-delay", "--no-wait")
+
+    assert (ended.code, ended.err) == (1, "slipway: no changes on Fridays\n")
+    assert api.reviews == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from lab.player import request_of
+from slipway_operator.domain.directives import Stamps
 from slipway_operator.domain.requests import Verified
 from slipway_operator.domain.revisions import read_log
 from slipway_operator.plan.observed import Manifest
@@ -239,6 +240,41 @@ async def test_a_stamp_makes_each_plain_request_another_and_says_who(world, two)
         ("jane@example.com", "Admission"),
         ("joe@example.com", "Admission"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "asked", "changed"),
+    [
+        pytest.param("Written", ("jane@example.com", "Admission"), ("joe@example.com", "Admission"), id="written"),
+        pytest.param("Checked", ("jane@example.com", "Admission"), ("unknown", "Nobody"), id="checked"),
+        pytest.param("Unchecked", ("unknown", "Nobody"), ("unknown", "Nobody"), id="unchecked"),
+    ],
+)
+async def test_a_stamp_is_believed_only_where_the_cluster_sees_to_it(world, two, stamps, asked, changed):
+    key, *_ = two
+    world.settings = world.settings.model_copy(update={"stamps": Stamps(stamps)})
+    world.annotate(key, "slipway.dev/rollback-stamp", "41 jane@example.com")
+    world.annotate(key, "slipway.dev/rollback", "previous")
+    await world.settle(key)
+    world.annotate(key, "slipway.dev/spec-stamp", "joe@example.com")
+    await world.deploy(key, "v3", "cafe")
+
+    back, change = [e["data"] for e in world.entries()][-2:]
+    assert (back["cause"], back["who"], back["whoBy"]) == ("Rollback", *asked)
+    assert (change["cause"], change["who"], change["whoBy"]) == ("SpecChange", *changed)
+
+
+async def test_who_is_believed_makes_no_new_request_of_an_old_one(world, two):
+    key, *_ = two
+    world.annotate(key, "slipway.dev/rollback-stamp", "41 jane@example.com")
+    world.annotate(key, "slipway.dev/rollback", "previous")
+    await world.settle(key)
+    third = await world.deploy(key, "v3", "cafe")
+
+    world.settings = world.settings.model_copy(update={"stamps": Stamps.UNCHECKED})
+    await world.settle(key)
+
+    assert world.lane() == third
 
 
 async def test_by_the_spec_it_counts_once(world, two):

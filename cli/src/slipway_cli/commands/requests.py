@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,13 +19,14 @@ from slipway_cli import screen
 from slipway_cli.observe import read_log
 from slipway_cli.options import HERE, Flag, Where
 from slipway_cli.problem import Code, Problem
-from slipway_cli.session import MODEL_DEPLOYMENTS, Session
+from slipway_cli.session import MODEL_DEPLOYMENTS, ApiError, Session
 from slipway_cli.views.verdict import Outcome, outcome
 from slipway_cli.waiting import seconds, until
-from slipway_operator.domain.directives import NOW, Verb
+from slipway_operator.domain.directives import NOW, STAMP, Verb
 from slipway_operator.domain.labels import PAUSED
 
 _ID_DIGITS = 12
+_INVALID = 422
 _ID = re.compile(r"[A-Za-z0-9._-]{1,63}")
 _CONTENT = re.compile(r"[0-9a-f]{10}")
 _PREVIOUS = re.compile(r"previous|[1-9][0-9]{0,8}")
@@ -84,7 +86,7 @@ def resume(name: str, /, *, asking: Asking = PLAINLY, where: Where = HERE) -> in
     paused = PAUSED in (resource["metadata"].get("annotations") or {})
     held = bool((resource.get("status") or {}).get("held"))
     if paused:
-        _annotate(session, name, PAUSED, None)
+        _annotate(session, name, {PAUSED: None})
         screen.say(f"{name} is no longer paused")
     elif ((resource.get("spec") or {}).get("rollout") or {}).get("paused"):
         raise Problem("spec.rollout.paused is true: take it out where the spec comes from, or it would come back")
@@ -130,10 +132,10 @@ def pause(name: str, /, *, off: Annotated[bool, Flag] = False, where: Where = HE
     session = Session.open(where)
     session.deployment(name)
     if off:
-        _annotate(session, name, PAUSED, None)
+        _annotate(session, name, {PAUSED: None})
         screen.say(f"{name} is no longer paused")
         return Code.OK
-    _annotate(session, name, PAUSED, "true")
+    _annotate(session, name, {PAUSED: "true"})
     screen.say(f"{name} is paused: nothing further goes live until `kubectl slipway pause {name} --off`")
     return Code.OK
 
@@ -146,8 +148,8 @@ def _target(content: str | None) -> str:
     return content or NOW
 
 
-def _annotate(session: Session, name: str, annotation: str, value: str | None) -> None:
-    session.merge(session.path(MODEL_DEPLOYMENTS, name), {"metadata": {"annotations": {annotation: value}}})
+def _annotate(session: Session, name: str, annotations: Mapping[str, str | None]) -> None:
+    session.merge(session.path(MODEL_DEPLOYMENTS, name), {"metadata": {"annotations": annotations}})
 
 
 def request_value(target: str, request_id: str, why: str) -> str:
@@ -163,7 +165,15 @@ def _ask(session: Session, name: str, verb: Verb, target: str, asking: Asking) -
     word = verb.lower()
     session.deployment(name)
     started = time.monotonic()
-    _annotate(session, name, verb.annotation, request_value(target, request_id, asking.why))
+    value = request_value(target, request_id, asking.why)
+    try:
+        _annotate(session, name, {verb.annotation: value})
+    except ApiError as error:
+        stamp = verb.annotation + STAMP
+        if error.status != _INVALID or stamp not in error.message:
+            raise
+        # The chart's policy where the cluster is too old to stamp: whoever asks says who he is.
+        _annotate(session, name, {verb.annotation: value, stamp: f"{request_id} {session.user()}"})
     if asking.no_wait:
         screen.say(f"asked for {word} ({target}) of {name}, request {request_id}")
         return Code.OK

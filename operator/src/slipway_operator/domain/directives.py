@@ -4,7 +4,8 @@ A directive is an annotation of the ModelDeployment (or ``spec.rollbackTo``), wr
 ``<target>[@<id>][ <why>]``. Its id makes it happen once: a log entry that carries the id
 is the proof that it was done, whatever becomes of the annotation. Where the cluster
 stamps annotations at admission, the stamp says who asked, and makes an id for those who
-gave none.
+gave none. Where nobody sees to a stamp, anybody can write one: it still makes an id, and
+says nothing of who asked.
 """
 
 from __future__ import annotations
@@ -27,6 +28,17 @@ SPEC_STAMP: Final = "slipway.dev/spec-stamp"
 """Annotation: who changed the spec last, as the API server knows it."""
 _VALUE = re.compile(r"(?P<target>[A-Za-z0-9]{1,63})(@(?P<id>[A-Za-z0-9._-]{1,63}))?(\s+(?P<why>.*))?", re.DOTALL)
 _WHY_LIMIT = 500
+
+
+class Stamps(StrEnum):
+    """What the cluster's admission does for stamps, as the chart says it."""
+
+    WRITTEN = "Written"
+    """The API server writes them all."""
+    CHECKED = "Checked"
+    """It has a request's author write it, and lets him give his own name only; of the spec nobody says who."""
+    UNCHECKED = "Unchecked"
+    """Anybody writes into them what he likes."""
 
 
 class Verb(StrEnum):
@@ -59,22 +71,25 @@ class Directive:
     """Where it was written, as status names it: each door is answered for itself."""
 
 
-def directives_of(metadata: Mapping[str, Any], rollback_to: tuple[int, str | None] | None) -> tuple[Directive, ...]:
+def directives_of(
+    metadata: Mapping[str, Any], rollback_to: tuple[int, str | None] | None, stamps: Stamps
+) -> tuple[Directive, ...]:
     """All that is asked for, done or not; an annotation comes before ``spec.rollbackTo``.
 
     Args:
         metadata: Of the ModelDeployment.
         rollback_to: Revision and id of ``spec.rollbackTo``.
+        stamps: Whether those of the metadata are true.
     """
     annotations = metadata.get("annotations") or {}
     found = [
-        _from_annotation(verb, annotations[verb.annotation], metadata)
+        _from_annotation(verb, annotations[verb.annotation], metadata, stamps)
         for verb in Verb
         if annotations.get(verb.annotation)
     ]
     if rollback_to is not None:
         number, given = rollback_to
-        who, who_by = spec_author(metadata)
+        who, who_by = spec_author(metadata, stamps)
         found.append(
             Directive(
                 verb=Verb.ROLLBACK,
@@ -89,19 +104,19 @@ def directives_of(metadata: Mapping[str, Any], rollback_to: tuple[int, str | Non
     return tuple(found)
 
 
-def spec_author(metadata: Mapping[str, Any]) -> tuple[str, str]:
+def spec_author(metadata: Mapping[str, Any], stamps: Stamps) -> tuple[str, str]:
     """Who wrote the spec, and how that is known: a field manager is a hint, and is told as one."""
     stamped = (metadata.get("annotations") or {}).get(SPEC_STAMP)
-    if stamped:
+    if stamped and stamps is Stamps.WRITTEN:
         return str(stamped), "Admission"
     return _manager_of(metadata.get("managedFields") or (), ("f:spec",))
 
 
-def _from_annotation(verb: Verb, value: str, metadata: Mapping[str, Any]) -> Directive:
+def _from_annotation(verb: Verb, value: str, metadata: Mapping[str, Any], stamps: Stamps) -> Directive:
     stamp = str((metadata.get("annotations") or {}).get(verb.annotation + STAMP, ""))
     match = _VALUE.fullmatch(value.strip())
     version, _, user = stamp.partition(" ")
-    if user:
+    if user and stamps is not Stamps.UNCHECKED:
         who, who_by = user, "Admission"
     else:
         who, who_by = _manager_of(
@@ -111,6 +126,7 @@ def _from_annotation(verb: Verb, value: str, metadata: Mapping[str, Any]) -> Dir
     why = match["why"] if match else None
     return Directive(
         verb=verb,
+        # The stamp's version, believed or not: a setting that changes must not make a new request of an old one.
         id=given or short_of([verb.value, value.strip(), version]),
         target=match["target"] if match else "",
         why=" ".join(why.split())[:_WHY_LIMIT] if why else None,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from slipway_operator.api import Traces
+from slipway_operator.domain.directives import Stamps
 from slipway_operator.domain.requests import Interpreter, Registry
 
 
@@ -117,6 +118,8 @@ class Settings(_Settings):
     serving: ServingSettings = ServingSettings()
     model_delivery: Literal["Auto", "ImageVolume", "InitContainer"] = "Auto"
     """Auto probes every node, and falls back to an init container where one cannot mount images."""
+    stamps: Stamps = Stamps.UNCHECKED
+    """Who sees to it that annotations which say who asked are true."""
     namespaces: tuple[str, ...] = ()
     """Namespaces that are served; empty: all of them (cluster-wide mode)."""
     operator_namespace: str = "slipway-system"

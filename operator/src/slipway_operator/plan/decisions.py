@@ -95,7 +95,8 @@ def decide(
         gone: Sentences on contents (by digest) that are known not to be there any more.
     """
     wanted = spec.rollback_to
-    directives = directives_of(seen.resource["metadata"], (wanted.revision, wanted.id) if wanted is not None else None)
+    by_spec = (wanted.revision, wanted.id) if wanted is not None else None
+    directives = directives_of(seen.resource["metadata"], by_spec, seen.settings.stamps)
     answers: list[Answer] = []
     due: dict[Verb, Answer] = {}
     target: LoggedEntry | None = None

@@ -105,7 +105,7 @@ def _resume(now: Situation) -> Entry | None:
             now, now.entries[-1], cause=Cause.RESUME, request_id=asked.id, who=asked.who, who_by=asked.who_by, why=why
         )
     if now.returned and any(hold.spec is not None for _, hold in active_holds(now.entries)):
-        who, who_by = spec_author(now.seen.resource["metadata"])
+        who, who_by = spec_author(now.seen.resource["metadata"], now.seen.settings.stamps)
         why = "the spec asks for the live content again"
         return _like(now, now.entries[-1], cause=Cause.RESUME, who=who, who_by=who_by, why=why)
     return None
@@ -120,7 +120,7 @@ def _spec_change(now: Situation) -> Entry | None:
     if last is not None and rollout.candidate is None and last.entry.spec == now.deciding:
         return None
     followed = last is not None and last.entry.spec == now.deciding
-    who, who_by = OPERATOR if followed else spec_author(now.seen.resource["metadata"])
+    who, who_by = OPERATOR if followed else spec_author(now.seen.resource["metadata"], now.seen.settings.stamps)
     promote = now.decisions.promote if rollout.candidate is not None else None
     why = _why(now.spec, last, chain.content.commit, deciding=now.deciding, generation=now.seen.generation)
     logged = now.logged.entry if now.logged is not None else None

@@ -7,4 +7,7 @@ if obj.metadata.annotations == nil then
   obj.metadata.annotations = {}
 end
 obj.metadata.annotations["slipway.dev/rollback"] = "previous@" .. id .. " by an action of Argo CD"
+
+-- Before Kubernetes 1.36 whoever asks says who he is, and the API server checks it; a newer one writes it anew.
+obj.metadata.annotations["slipway.dev/rollback-stamp"] = id .. " system:serviceaccount:argocd:argocd-server"
 return obj
