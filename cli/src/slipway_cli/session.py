@@ -32,11 +32,13 @@ class ApiError(Problem):
     Args:
         status: HTTP status.
         message: Its words, or ours where we know better.
+        conflicts: Fields of an apply that others manage: manager and path of each.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, conflicts: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.status = status
+        self.conflicts = tuple(conflicts)
 
 
 class Unreachable(Problem):
@@ -319,7 +321,17 @@ def _refused(status: int, path: str, answer: Any) -> ApiError:
         return ApiError(status, f"{said or 'you may not do this'}: ask for the right, or choose another namespace")
     if status == 404 and "/apis/slipway.dev/" in path and not said.count("modeldeployments"):
         return ApiError(status, "this cluster has no Slipway: install the chart, or choose another context")
-    return ApiError(status, said or f"the API server answered {status} to {path}")
+    return ApiError(status, said or f"the API server answered {status} to {path}", _conflicts(answer))
+
+
+def _conflicts(answer: Any) -> list[tuple[str, str]]:
+    """Who manages which field, by the causes of a refused apply: ``conflict with "name" using v1 at …``."""
+    causes = ((answer.get("details") or {}).get("causes") or ()) if isinstance(answer, dict) else ()
+    return [
+        (str(cause.get("message")).partition('"')[2].partition('"')[0], str(cause.get("field")))
+        for cause in causes
+        if cause.get("reason") == "FieldManagerConflict"
+    ]
 
 
 def _cause(error: Exception) -> str:

@@ -44,6 +44,8 @@ class Api:
         self.logs: dict[str, str] = {}
         self.down = False
         self.forbidden: set[str] = set()
+        self.managers: dict[str, str] = {}
+        """Who, in the API server's words, manages fields that an apply would change: path of the field → manager."""
         self.writes: list[tuple[str, dict[str, str], str, Manifest]] = []
         self.operator: Callable[[str, Manifest], None] = _nobody
         self.changed = threading.Condition()
@@ -106,6 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self._refused(url.path):
             return
         self.api.writes.append((url.path, query, self.headers["Content-Type"], body))
+        if self.api.managers and "apply" in self.headers["Content-Type"] and query.get("force") != "true":
+            self._conflict()
+            return
         present = self.api.objects.get(url.path)
         if present is None and "merge" in self.headers["Content-Type"]:
             self._status(404, "not found")
@@ -177,6 +182,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _status(self, code: int, message: str) -> None:
         self._answer(code, {"kind": "Status", "code": code, "message": message})
+
+    def _conflict(self) -> None:
+        """As Kubernetes 1.36 refuses an apply."""
+        told = [(field, f"conflict with {manager}") for field, manager in self.api.managers.items()]
+        causes = [{"reason": "FieldManagerConflict", "message": words, "field": field} for field, words in told]
+        first, words = told[0]
+        message = f"Apply failed with {len(told)} conflict: {words}: {first}"
+        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 409}
+        self._answer(409, {**status, "message": message, "reason": "Conflict", "details": {"causes": causes}})
 
     def _answer(self, code: int, body: Manifest | bytes, kind: str = "application/json") -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
