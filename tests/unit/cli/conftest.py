@@ -42,6 +42,8 @@ class Api:
             "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.3"},
         }
         self.logs: dict[str, str] = {}
+        self.quiet = False
+        """Whether whoever follows a log hears no more after what is there."""
         self.down = False
         self.forbidden: set[str] = set()
         self.managers: dict[str, str] = {}
@@ -87,7 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if self._refused(url.path):
             return
-        if url.path in self.api.logs:
+        if url.path in self.api.logs and query.get("follow") and self.api.quiet:
+            self._watch(self.api.logs[url.path].encode())
+        elif url.path in self.api.logs:
             self._answer(200, self.api.logs[f"{url.path}"].encode(), "text/plain")
         elif url.path.endswith("/log"):
             self._status(400, f'container "{query.get("container")}" is waiting to start')
@@ -161,13 +165,17 @@ class _Handler(BaseHTTPRequestHandler):
             found = [m for m in found if (m["metadata"].get("labels") or {}).get(key) == value]
         return found
 
-    def _watch(self) -> None:
+    def _watch(self, log: bytes | None = None) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
             with self.api.changed:
+                if log is not None:
+                    self._chunk(log)
+                    self.api.changed.wait(20)
+                    return
                 # A watch from no version in particular begins with what is there.
                 self._event("ADDED")
                 while self.api.changed.wait(20):
@@ -176,9 +184,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
 
     def _event(self, kind: str) -> None:
-        line = json.dumps({"type": kind, "object": {}}).encode() + b"\n"
-        self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
-        self.wfile.flush()
+        self._chunk(json.dumps({"type": kind, "object": {}}).encode() + b"\n")
+
+    def _chunk(self, content: bytes) -> None:
+        if content:  # an empty one would be the last
+            self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+            self.wfile.flush()
 
     def _status(self, code: int, message: str) -> None:
         self._answer(code, {"kind": "Status", "code": code, "message": message})
