@@ -157,6 +157,7 @@ def test_a_converter_that_raises_without_a_word_is_still_explained(error):
 
 ASKED = request.ExportRequest("m.joblib", False, "e.csv", 1e-5, 1, 900.0)
 FINE = Compared(rows=9, row=0, output="label")
+NONE: Any = None
 
 
 def attempt(number: str = "float32", **compared: Compared) -> Attempt:
@@ -191,7 +192,7 @@ def test_every_row_that_the_certificate_counts_is_judged(compared, says):
     """The push step holds the certificate to the limits: what it would refuse is refused here, with its place."""
     wide = attempt("float64", **compared)
     with pytest.raises(Failure) as refused:
-        OnWires(attempt(**compared), wide)._best(None, None)
+        OnWires(attempt(**compared), wide)._best(NONE, NONE)
 
     assert refused.value.reason == "ParityFailed"
     assert says in refused.value.message
@@ -200,7 +201,7 @@ def test_every_row_that_the_certificate_counts_is_judged(compared, says):
 def test_the_wire_of_float64_is_tried_where_any_row_breaks_a_limit():
     narrow, wide = attempt(as_given=FLIPPED, around=FAR), attempt("float64", as_given=FLIPPED)
 
-    assert OnWires(narrow, wide)._best(None, None) is wide
+    assert OnWires(narrow, wide)._best(NONE, NONE) is wide
 
 
 @pytest.mark.parametrize(("quota", "count"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("", 8)])

@@ -242,7 +242,7 @@ def plain_cells(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
     return names, cells
 
 
-def _parquet_cells(path: Path, named: str) -> tuple[tuple[str, ...], Any]:
+def _parquet_cells(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
     try:
         frame = _read_frame(path, named, {}, [])
     except (Failure, MemoryError):
