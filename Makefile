@@ -18,7 +18,7 @@ SYNCED := .venv/.synced
 
 .PHONY: help
 help: ## List every target with a sentence.
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  \033[36m%-20s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  \033[36m%-20s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- the workspace ----------------------------------------------------------------------------
 
@@ -80,6 +80,8 @@ crds: $(SYNCED) ## Write crds/ and the API reference from the pydantic models.
 .PHONY: verify
 verify: crds ## Regenerate everything that is generated and fail on a difference.
 	@git diff --exit-code -- crds charts docs/spec
+	@new=$$(git ls-files --others --exclude-standard -- crds charts docs/spec); \
+		[ -z "$$new" ] || { printf 'generated and not added:\n%s\n' "$$new" >&2; exit 1; }
 
 # ---- the local cluster and the images -----------------------------------------------------------
 
@@ -141,7 +143,7 @@ e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
 test-gitops: $(SYNCED) ## See that a real Argo CD, Flux's way, helm and kubectl undo no rollback (10 more minutes when cold).
 	@PYTHONPATH=hack python3 -m tools ensure argocd flux-apply redis-server helm kubectl git >/dev/null
 	@$(ON_CLUSTER) -n 2 --dist loadfile tests/gitops
-test: ## Run every check and test, on a real cluster that is started where there is none.
+test: ## Run lint, type, unit, verify, chart-check, test-cluster and e2e, on a real cluster that is started where there is none.
 	@hack/stages lint type unit verify cluster-up images install chart-check test-cluster e2e
 bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right prediction, split by step.
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_pipeline.py

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import cyclopts
 
+from slipway_cli import screen
 from slipway_cli.app import app
 from slipway_cli.problem import Code, Problem
 from slipway_operator.builder.errors import StepFailed
@@ -15,6 +16,7 @@ from slipway_operator.builder.errors import StepFailed
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    screen.lenient()
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except Problem as problem:

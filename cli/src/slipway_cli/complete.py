@@ -11,6 +11,7 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
+from slipway_cli import screen
 from slipway_cli.app import SUMMARIES, app
 
 _NO_FILES, _FILES = ":4", ":0"
@@ -29,6 +30,7 @@ _SECONDS = 3
 
 def main(words: Sequence[str] | None = None) -> int:
     """Print candidates for the last word."""
+    screen.lenient()
     given = list(sys.argv[1:] if words is None else words) or [""]
     found, directive = candidates(given[:-1], given[-1])
     sys.stdout.write("".join(f"{line}\n" for line in [*found, directive]))

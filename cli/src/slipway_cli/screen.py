@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -37,6 +38,12 @@ def has_colour() -> bool:
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
+def lenient() -> None:
+    """Let a standard output that is not UTF-8 show what it can, with a question mark for the rest, and not fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def say(text: str) -> None:
     """Print lines to standard output at once."""
     sys.stdout.write(f"{text}\n")
@@ -61,11 +68,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def data(value: Any, kind: str, *, compact: bool = False) -> None:
     """Print plain data as JSON or YAML; ``compact``: one document a line, or behind ``---``."""
     if kind == "json":
-        say(json.dumps(value, ensure_ascii=False, indent=None if compact else 2))
+        # A program gets all of it, in escapes where need be.
+        say(json.dumps(value, ensure_ascii=not speaks_unicode(), indent=None if compact else 2))
         return
     import yaml
 
-    say(("---\n" if compact else "") + yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip())
+    say(("---\n" if compact else "") + yaml.safe_dump(value, sort_keys=False, allow_unicode=speaks_unicode()).rstrip())
 
 
 def nodes(roots: Sequence[Node]) -> None:

@@ -33,11 +33,13 @@ class ApiError(Problem):
     Args:
         status: HTTP status.
         message: Its words, or ours where we know better.
+        conflicts: Fields of an apply that others manage: manager and path of each.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, conflicts: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.status = status
+        self.conflicts = tuple(conflicts)
 
 
 class Unreachable(Problem):
@@ -80,11 +82,13 @@ class Session:
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
                 return cls(client.ApiClient(configuration), where.namespace or _own_namespace())
             path = _kubeconfig(where.kubeconfig)
-            contexts, current = config.list_kube_config_contexts(config_file=path)  # type: ignore[no-untyped-call]
-            chosen = next((c for c in contexts if c["name"] == where.context), None) if where.context else current
+            contexts, current = _contexts(path)
+            wanted = where.context or current
+            chosen = next((c for c in contexts if c["name"] == wanted), None)
             if chosen is None:
                 names = ", ".join(sorted(c["name"] for c in contexts)) or "none"
-                raise Problem(f"the kubeconfig has no context {where.context!r}: it has {names}")
+                said = f"no context {wanted!r}" if wanted else "no current context, so name one with --context"
+                raise Problem(f"the kubeconfig has {said}: it has {names}")
             config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=path, context=chosen["name"], client_configuration=configuration, persist_config=False
             )
@@ -286,13 +290,27 @@ def contexts(kubeconfig: str | None) -> list[str]:
     from kubernetes import config
 
     try:
-        found, _ = config.list_kube_config_contexts(config_file=_kubeconfig(kubeconfig))  # type: ignore[no-untyped-call]
+        found, _ = _contexts(_kubeconfig(kubeconfig))
     except config.ConfigException as error:
         raise Problem(f"the kubeconfig cannot be used: {error}") from None
     return [str(context["name"]) for context in found]
 
 
-def _kubeconfig(given: str | None) -> str | None:
+def _contexts(kubeconfig: str) -> tuple[list[Manifest], str | None]:
+    """Contexts, and the name of the current one, if there is one.
+
+    The client's own ``list_kube_config_contexts`` refuses a kubeconfig without it, whatever was asked for.
+    """
+    from kubernetes import config
+    from kubernetes.config.kube_config import KubeConfigMerger
+
+    merged = KubeConfigMerger(kubeconfig).config  # type: ignore[no-untyped-call]
+    if merged is None:
+        raise config.ConfigException("it is empty")
+    return [context.value for context in merged["contexts"]], merged.safe_get("current-context") or None
+
+
+def _kubeconfig(given: str | None) -> str:
     named = given or os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")  # noqa: PTH111 - a list of paths
     if not any(os.path.exists(path) for path in named.split(os.pathsep) if path):  # noqa: PTH110 - as above
         raise Problem(f"there is no kubeconfig {named}: name one with --kubeconfig, or set KUBECONFIG")
@@ -326,7 +344,17 @@ def _refused(status: int, path: str, answer: Any) -> ApiError:
         return ApiError(status, f"{said or 'you may not do this'}: ask for the right, or choose another namespace")
     if status == 404 and "/apis/slipway.dev/" in path and not said.count("modeldeployments"):
         return ApiError(status, "this cluster has no Slipway: install the chart, or choose another context")
-    return ApiError(status, said or f"the API server answered {status} to {path}")
+    return ApiError(status, said or f"the API server answered {status} to {path}", _conflicts(answer))
+
+
+def _conflicts(answer: Any) -> list[tuple[str, str]]:
+    """Who manages which field, by the causes of a refused apply: ``conflict with "name" using v1 at …``."""
+    causes = ((answer.get("details") or {}).get("causes") or ()) if isinstance(answer, dict) else ()
+    return [
+        (str(cause.get("message")).partition('"')[2].partition('"')[0], str(cause.get("field")))
+        for cause in causes
+        if cause.get("reason") == "FieldManagerConflict"
+    ]
 
 
 def _cause(error: Exception) -> str:

@@ -48,8 +48,12 @@ class Api:
             "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.3"},
         }
         self.logs: dict[str, str] = {}
+        self.quiet = False
+        """Whether whoever follows a log hears no more after what is there."""
         self.down = False
         self.forbidden: set[str] = set()
+        self.managers: dict[str, str] = {}
+        """Who, in the API server's words, manages fields that an apply would change: path of the field → manager."""
         self.writes: list[tuple[str, dict[str, str], str, Manifest]] = []
         self.reviews: list[str] = []
         self.operator: Callable[[str, Manifest], None] = _nobody
@@ -94,7 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if self._refused(url.path):
             return
-        if url.path in self.api.logs:
+        if url.path in self.api.logs and query.get("follow") and self.api.quiet:
+            self._watch(self.api.logs[url.path].encode())
+        elif url.path in self.api.logs:
             self._answer(200, self.api.logs[f"{url.path}"].encode(), "text/plain")
         elif url.path.endswith("/log"):
             self._status(400, f'container "{query.get("container")}" is waiting to start')
@@ -118,6 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._status(422, said)
             return
         self.api.writes.append((url.path, query, self.headers["Content-Type"], body))
+        if self.api.managers and "apply" in self.headers["Content-Type"] and query.get("force") != "true":
+            self._conflict()
+            return
         present = self.api.objects.get(url.path)
         if present is None and "merge" in self.headers["Content-Type"]:
             self._status(404, "not found")
@@ -172,13 +181,17 @@ class _Handler(BaseHTTPRequestHandler):
             found = [m for m in found if (m["metadata"].get("labels") or {}).get(key) == value]
         return found
 
-    def _watch(self) -> None:
+    def _watch(self, log: bytes | None = None) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
             with self.api.changed:
+                if log is not None:
+                    self._chunk(log)
+                    self.api.changed.wait(20)
+                    return
                 # A watch from no version in particular begins with what is there.
                 self._event("ADDED")
                 while self.api.changed.wait(20):
@@ -187,12 +200,24 @@ class _Handler(BaseHTTPRequestHandler):
             return
 
     def _event(self, kind: str) -> None:
-        line = json.dumps({"type": kind, "object": {}}).encode() + b"\n"
-        self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
-        self.wfile.flush()
+        self._chunk(json.dumps({"type": kind, "object": {}}).encode() + b"\n")
+
+    def _chunk(self, content: bytes) -> None:
+        if content:  # an empty one would be the last
+            self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+            self.wfile.flush()
 
     def _status(self, code: int, message: str) -> None:
         self._answer(code, {"kind": "Status", "code": code, "message": message})
+
+    def _conflict(self) -> None:
+        """As Kubernetes 1.36 refuses an apply."""
+        told = [(field, f"conflict with {manager}") for field, manager in self.api.managers.items()]
+        causes = [{"reason": "FieldManagerConflict", "message": words, "field": field} for field, words in told]
+        first, words = told[0]
+        message = f"Apply failed with {len(told)} conflict: {words}: {first}"
+        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 409}
+        self._answer(409, {**status, "message": message, "reason": "Conflict", "details": {"causes": causes}})
 
     def _answer(self, code: int, body: Manifest | bytes, kind: str = "application/json") -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

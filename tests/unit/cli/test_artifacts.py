@@ -359,6 +359,41 @@ def test_deploy_leaves_a_source_in_git_alone_unless_it_is_forced(folder, api, ma
     assert set(api.objects[f"{make.COLLECTION}/flight-delay"]["spec"]["source"]) == {"package"}
 
 
+OURS = '"slipway-cli" using slipway.dev/v1alpha1 at 2026-11-24T12:00:00Z'
+IMAGE = ".spec.source.package.image"
+
+
+def test_deploy_does_not_conflict_with_the_patch_of_a_forced_one(folder, api, make, address, slipway):
+    """`deploy --force` leaves the source to two entries of the same manager: of its patch, and of its apply."""
+    api.objects[f"{make.COLLECTION}/flight-delay"]["spec"]["source"] = {"package": {"image": "reg.test/x@sha256:00"}}
+    api.managers = {IMAGE: OURS}
+    answers(api, make)
+
+    ended = slipway("deploy", str(folder), "--push", f"{address}/mine/delay", "--insecure")
+
+    assert ended.code == 0, ended.err
+    assert [query["force"] for _, query, *_ in api.writes] == ["false", "true"]
+
+
+@pytest.mark.parametrize(
+    "managers",
+    [
+        pytest.param({IMAGE: '"argocd-controller"'}, id="another-manager"),
+        pytest.param({IMAGE: OURS, ".spec.serving.replicas": '"helm"'}, id="another-manager-too"),
+        pytest.param({".metadata.annotations.slipway.dev/paused": OURS}, id="what-somebody-asked-for"),
+    ],
+)
+def test_deploy_takes_nothing_over_unless_it_is_forced(managers, folder, api, make, address, slipway):
+    api.objects[f"{make.COLLECTION}/flight-delay"]["spec"]["source"] = {"package": {"image": "reg.test/x@sha256:00"}}
+    api.managers = managers
+
+    ended = slipway("deploy", str(folder), "--push", f"{address}/mine/delay", "--insecure")
+
+    assert ended.code == 1
+    assert "somebody else manages some of these fields; --force takes them over: Apply failed with" in ended.err
+    assert [query["force"] for _, query, *_ in api.writes] == ["false"]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -336,6 +336,19 @@ def test_logs_of_the_pods_that_answer(slipway, api, make):
     assert slipway("logs", "flight-delay").out == "[1] ready\n[2] steady\n"
 
 
+def test_logs_of_a_canary(slipway, api, make):
+    """Its pods carry `slipway.dev/canary` in place of `slipway.dev/content`, and take the live content's lane."""
+    core = f"/api/v1/namespaces/{make.NAMESPACE}"
+    canary = make.pod(make.BAD, 1, lane=make.NEW)
+    canary["metadata"]["labels"]["slipway.dev/canary"] = canary["metadata"]["labels"].pop("slipway.dev/content")
+    api.put(f"{core}/pods", canary)
+    api.logs[f"{core}/pods/{canary['metadata']['name']}/log"] = "first of many\n"
+
+    ended = slipway("logs", "flight-delay", "--content", make.BAD)
+
+    assert (ended.code, ended.out) == (0, "first of many\n"), ended.err
+
+
 def test_logs_of_a_step_come_container_by_container(slipway, api, make):
     core, batch = f"/api/v1/namespaces/{make.NAMESPACE}", f"/apis/batch/v1/namespaces/{make.NAMESPACE}"
     labels = {"slipway.dev/owner": make.NAME, "slipway.dev/step": "build"}
@@ -409,6 +422,68 @@ def test_a_reader_that_leaves_is_no_error(slipway):
     assert process.wait(timeout=30) == 0
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+def test_a_reader_that_leaves_ends_the_following_of_many_pods(slipway, api, make):
+    """`kubectl slipway logs x -f | head`, while one pod is quiet."""
+    pods = f"/api/v1/namespaces/{make.NAMESPACE}/pods"
+    api.logs = {f"{pods}/flight-delay-bbbbbbbbbb-1/log": "ready\n", f"{pods}/flight-delay-bbbbbbbbbb-2/log": ""}
+    api.quiet = True
+    process = slipway.start("logs", "flight-delay", "-f")
+    process.stdout.close()
+
+    assert process.wait(timeout=15) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_many_pods_are_followed_to_their_ends(slipway, api, make):
+    pods = f"/api/v1/namespaces/{make.NAMESPACE}/pods"
+    api.logs = {f"{pods}/flight-delay-bbbbbbbbbb-{n}/log": "a\nb\n" for n in (1, 2)}
+
+    ended = slipway("logs", "flight-delay", "-f")
+
+    assert sorted(ended.out.splitlines()) == ["[1] a", "[1] b", "[2] a", "[2] b"]
+
+
+@pytest.mark.parametrize("words", [["diff", "flight-delay", "1", "2"], ["history", "flight-delay"]])
+def test_an_output_without_unicode_is_no_error(words, slipway, api, tmp_path):
+    """`LC_ALL=de_DE.ISO-8859-1 kubectl slipway diff x`."""
+    (log,) = (value for value in api.objects.values() if (value.get("data") or {}).get("number") == 2)
+    log["data"]["why"] = "→ the feed is repaired …"
+
+    ended = slipway.process(*words, PYTHONUTF8="0", PYTHONIOENCODING="latin-1", PATH=str(tmp_path))
+
+    assert ended.code == 0, ended.err
+    assert "?" in ended.out
+
+
+@pytest.mark.parametrize("kind", ["json", "yaml"])
+def test_a_program_gets_every_sign_of_the_data(kind, slipway, api):
+    (log,) = (value for value in api.objects.values() if (value.get("data") or {}).get("number") == 2)
+    log["data"]["why"] = "→ 漢字"
+
+    ended = slipway.process("history", "flight-delay", "-o", kind, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+
+    assert "→ 漢字" in json.dumps(yaml.safe_load(ended.out), ensure_ascii=False), ended.err
+
+
+@pytest.mark.parametrize("current", [None, ""])
+def test_a_context_is_taken_where_the_kubeconfig_has_no_current_one(current, slipway):
+    """After `kubectl config unset current-context`."""
+    kubeconfig = json.loads(slipway.kubeconfig.read_text())
+    del kubeconfig["current-context"]
+    if current is not None:
+        kubeconfig["current-context"] = current
+    slipway.kubeconfig.write_text(json.dumps(kubeconfig))
+
+    ended = slipway("get", "--context", "air")
+    assert (ended.code, "flight-delay" in ended.out) == (0, True), ended.err
+    refused = slipway("get")
+    assert (refused.code, refused.err) == (
+        1,
+        "slipway: the kubeconfig has no current context, so name one with --context: it has air, away, stranger\n",
+    )
 
 
 def test_following_a_step_waits_for_its_containers(slipway, api, make):

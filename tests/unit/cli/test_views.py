@@ -272,6 +272,8 @@ def test_completion_asks_the_cluster_for_names(kubeconfig, monkeypatch):
         "1",
     ]
     assert candidates(["get", "--context"], "a") == (["air", "away"], ":4")
+    kubeconfig.write_text(kubeconfig.read_text().replace('"current-context": "air", ', ""))
+    assert candidates(["get", "--context"], "a") == (["air", "away"], ":4"), "without a current one too"
     assert candidates(["get", "--context", "away"], "") == ([], ":4"), "a cluster that is away is no candidate"
 
 

@@ -260,6 +260,56 @@ def test_an_onnx_model_that_was_trained_elsewhere(numbers):
     assert len(signature["columns"]) == 4
 
 
+def zip_codes() -> bytes:
+    """A model that someone made by other means: a number for each zip code, which is text."""
+    of_codes = onnx.helper.make_node(
+        "LabelEncoder", ["zip"], ["district"], domain="ai.onnx.ml",
+        keys_strings=["10001", "02134"], values_floats=[1.0, 2.0], default_float=-1.0,
+    )  # fmt: skip
+    graph = onnx.helper.make_graph(
+        [of_codes],
+        "zip",
+        [onnx.helper.make_tensor_value_info("zip", onnx.TensorProto.STRING, [None, 1])],
+        [onnx.helper.make_tensor_value_info("district", onnx.TensorProto.FLOAT, [None, 1])],
+    )
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_onnx_model_of_text_gets_it_as_it_is_written(station, suffix):
+    """`02134` is no number: as one, it would be recorded, watched for drift and answered as another text."""
+    (station.project / "ready.onnx").write_bytes(zip_codes())
+    frame = pd.DataFrame({"zip": ["10001", "02134", None]})
+    {"csv": frame[:2].to_csv, "parquet": frame.to_parquet}[suffix](station.project / f"e.{suffix}", index=False)
+    station.export(modelPath="ready.onnx", example=f"e.{suffix}")
+
+    examples = station.result("examples")
+    assert examples["inputs"][0]["data"][:2] == ["10001", "02134"]
+    assert examples["outputs"][0]["data"][:2] == [1.0, 2.0]
+    assert {"csv": [], "parquet": [""]}[suffix] == examples["inputs"][0]["data"][2:]
+
+
+@pytest.mark.parametrize(("name", "content", "reason", "says"), [
+    pytest.param("e.csv", b"a,b,c,d\n", "ExampleUnreadable", "e.csv has no row", id="header-only"),
+    pytest.param("e.csv", b"a,b,c,d\n1,2,x,4\n", "ExampleColumnsMismatch", "could not convert string to float: 'x'", id="text"),
+    pytest.param("e.npy", np.arange(4.0), "ExampleColumnsMismatch", "rows by columns", id="one-dimension"),
+    pytest.param("e.npy", np.float64(1), "ExampleUnreadable", "e.npy cannot be read", id="no-dimension"),
+    pytest.param("e.npy", np.empty((0, 4)), "ExampleUnreadable", "e.npy has no row", id="no-row"),
+    pytest.param("e.txt", b"1", "ExampleUnreadable", "is neither .csv nor .parquet nor .npy", id="format"),
+    pytest.param("e.parquet", b"PAR", "ExampleUnreadable", "e.parquet cannot be read", id="no-parquet"),
+])  # fmt: skip
+def test_an_example_that_no_onnx_model_can_take_says_why(station, name, content, reason, says):
+    (station.project / "ready.onnx").write_bytes(linear_model())
+    if isinstance(content, bytes):
+        (station.project / name).write_bytes(content)
+    else:
+        np.save(station.project / name, content)
+    station.export(modelPath="ready.onnx", example=name)
+
+    assert (station.message["reason"], says in station.message["message"]) == (reason, True), station.message
+
+
 def test_an_onnx_model_with_data_outside_the_file_is_refused(numbers):
     numbers.export()
     proto = onnx.load(numbers.work / "model" / "model.onnx")

@@ -5,22 +5,28 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.svm import LinearSVC
 
 from slipway_operator.domain.requests import TERMINATION_MESSAGE_LIMIT, ExportRequest, Failed, Registry, TrainRequest
 from slipway_operator.exporter import request
 from slipway_operator.exporter.columns import Evidence, kind_of
-from slipway_operator.exporter.example import plain_matrix
+from slipway_operator.exporter.convert import _explained
+from slipway_operator.exporter.example import plain_cells, plain_matrix
 from slipway_operator.exporter.failure import Failure, encode
 from slipway_operator.exporter.inside import column_names
+from slipway_operator.exporter.parity import Compared
 from slipway_operator.exporter.prepare import floor32
 from slipway_operator.exporter.supervise import KEPT_END, KEPT_START, Journal
 from slipway_operator.exporter.train import usable_processors
+from slipway_operator.exporter.worker import Attempt, Worker
 
 SAMPLES = st.floats(allow_nan=False, allow_infinity=False, min_value=-3e38, max_value=3e38)
 
@@ -131,6 +137,71 @@ def test_a_csv_is_read_without_pandas_header_and_gaps_included(tmp_path):
 
     assert names == ("a", "b")
     np.testing.assert_array_equal(values, [[1, np.nan], [3.5, np.nan]])
+
+
+def test_parquet_without_pandas_says_what_it_needs(tmp_path, monkeypatch):
+    (tmp_path / "e.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr("slipway_operator.exporter.example.has", lambda _: False)
+
+    with pytest.raises(Failure, match="parquet needs pandas and pyarrow"):
+        plain_cells(tmp_path / "e.parquet", "e.parquet")
+
+
+@pytest.mark.parametrize("error", [ValueError(), ValueError("\n")])
+def test_a_converter_that_raises_without_a_word_is_still_explained(error):
+    refused = _explained(LinearSVC(), error)
+
+    assert "LinearSVC" in refused.message
+    assert "ValueError" in refused.message
+
+
+ASKED = request.ExportRequest("m.joblib", False, "e.csv", 1e-5, 1, 900.0)
+FINE = Compared(rows=9, row=0, output="label")
+NONE: Any = None
+
+
+def attempt(number: str = "float32", **compared: Compared) -> Attempt:
+    sets = dict.fromkeys(("as_given", "as_rounded", "around", "strings", "at"), FINE)
+    return Attempt(number, None, None, [], **{**sets, **compared})  # type: ignore[arg-type]
+
+
+class OnWires(Worker):
+    """A worker whose conversions have been made."""
+
+    def __init__(self, *attempts: Attempt) -> None:
+        self.request = ASKED
+        self._made = {one.number: one for one in attempts}
+
+    def _tried(self, _original: Any, _rows: Any, number: str) -> tuple[Attempt | None, Failure | None]:
+        return self._made[number], None
+
+
+FLIPPED = replace(FINE, flips=1, largest=1e-7, output="label", row=3)
+FAR = replace(FINE, largest=0.4, output="chance", row=7)
+
+
+@pytest.mark.parametrize(("compared", "says"), [
+    pytest.param({"as_given": FLIPPED, "around": FAR},
+                 "0.4 (limit 1e-05) on rows around tree thresholds, row 7", id="far"),
+    pytest.param({"as_given": replace(FAR, flips=1), "around": replace(FLIPPED, flips=2)},
+                 "on rows around tree", id="flips"),
+    pytest.param({"as_given": FLIPPED, "strings": FLIPPED},
+                 "2 label(s) differ (limit 1), largest difference 1e-07", id="sum"),
+])  # fmt: skip
+def test_every_row_that_the_certificate_counts_is_judged(compared, says):
+    """The push step holds the certificate to the limits: what it would refuse is refused here, with its place."""
+    wide = attempt("float64", **compared)
+    with pytest.raises(Failure) as refused:
+        OnWires(attempt(**compared), wide)._best(NONE, NONE)
+
+    assert refused.value.reason == "ParityFailed"
+    assert says in refused.value.message
+
+
+def test_the_wire_of_float64_is_tried_where_any_row_breaks_a_limit():
+    narrow, wide = attempt(as_given=FLIPPED, around=FAR), attempt("float64", as_given=FLIPPED)
+
+    assert OnWires(narrow, wide)._best(NONE, NONE) is wide
 
 
 @pytest.mark.parametrize(("quota", "count"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("", 8)])

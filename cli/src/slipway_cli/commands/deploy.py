@@ -20,6 +20,7 @@ from slipway_cli.views.words import source_words
 from slipway_cli.waiting import seconds
 
 _FILES = ("slipway.yaml", "modeldeployment.yaml", "slipway.yml", "modeldeployment.yml")
+_SOURCE = ".spec.source."
 
 
 def deploy(  # noqa: PLR0913 - one for each option of the command line
@@ -166,4 +167,9 @@ def _apply(  # noqa: PLR0913 - all that an apply is about
     except ApiError as error:
         if error.status != 409:
             raise
+        if error.conflicts and all(
+            manager == FIELD_MANAGER and field.startswith(_SOURCE) for manager, field in error.conflicts
+        ):
+            # The source that the patch of an earlier `deploy --force` wrote: ours too, and not by an apply.
+            return session.apply(path, wanted, force=True)
         raise Problem(f"somebody else manages some of these fields; --force takes them over: {error.message}") from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -19,6 +21,8 @@ from slipway_operator.domain import labels
 
 Step = Literal["runtime", "resolve", "build", "train", "export", "verify", "remove"]
 _STARTING_SECONDS = 1.0
+_AHEAD = 1000
+"""Lines that are read before they are printed."""
 JOB_NAME = "batch.kubernetes.io/job-name"
 
 
@@ -82,7 +86,12 @@ def logs(  # noqa: PLR0913 - one for each option of the command line
 def _runtime_pods(session: Session, name: str, content: str | None) -> list[Manifest]:
     if content is None:
         raise Problem(f"nothing of {name} is live yet: name a step, such as `logs {name} build`")
-    pods = session.list(session.path(PODS), selector=f"{labels.OWNER}={name},{labels.CONTENT}={content}")
+    # A canary's pods carry a label of their own in place of the content's.
+    pods = [
+        pod
+        for label in (labels.CONTENT, labels.CANARY)
+        for pod in session.list(session.path(PODS), selector=f"{labels.OWNER}={name},{label}={content}")
+    ]
     if not pods:
         raise Problem(f"{name} has no pod of the content {content}")
     return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
@@ -146,28 +155,37 @@ def _print_all(
             for line in _lines(session, name, container, options, follow=follow):
                 screen.say(f"{_prefix(name, names)}{line}")
         return
-    threads = [
-        threading.Thread(
-            target=_copy,
-            args=(_lines(session, name, container, options, follow=True), _prefix(name, names)),
-            daemon=True,
-        )
-        for name in names
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    # Threads read and this one prints: once nobody listens, the command ends, however quiet the other pods are.
+    read: queue.Queue[_Said | None] = queue.Queue(_AHEAD)
+    for name in names:
+        lines = _lines(session, name, container, options, follow=True)
+        threading.Thread(target=_copy, args=(lines, _prefix(name, names), read), daemon=True).start()
+    reading = len(names)
+    while reading:
+        said = read.get()
+        if said is None:
+            reading -= 1
+        else:
+            (screen.tell if said.is_remark else screen.say)(said.text)
 
 
 def _prefix(name: str, names: Sequence[str]) -> str:
     return f"[{name.rpartition('-')[2]}] " if len(names) > 1 else ""
 
 
-def _copy(lines: Iterator[str], prefix: str) -> None:
+@dataclass(frozen=True)
+class _Said:
+    text: str
+    is_remark: bool = False
+
+
+def _copy(lines: Iterator[str], prefix: str, to: queue.Queue[_Said | None]) -> None:
+    """Put a pod's lines, and None at its end."""
     try:
         for line in lines:
-            screen.say(f"{prefix}{line}")
+            to.put(_Said(f"{prefix}{line}"))
     except Problem as problem:
         # One pod that goes away must not end the others' logs.
-        screen.tell(f"{prefix}{problem.message}")
+        to.put(_Said(f"{prefix}{problem.message}", is_remark=True))
+    finally:
+        to.put(None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 GONE = "[redacted]"
@@ -21,7 +21,9 @@ _SHORTEST = 6
 
 _KEY = re.compile(
     r"passw(?:or)?d|passphrase|secret(?!_?name)|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|credential|"
-    r"authori[sz]ation|bearer|cookie|dockerconfig|connection[-_.]?string|\bdsn\b|\bpwd\b|signing|htpasswd",
+    r"authori[sz]ation|bearer|cookie|dockerconfig|connection[-_.]?string|\bdsn\b|signing|htpasswd|pgpass|"
+    # Words of their own: `DB_PASS` and `dbPass`, neither `bypass` nor `passenger`.
+    r"(?<![a-z])(?:pass|pwd)(?![a-z])|(?-i:(?<=[a-z])(?:Pass|Pwd)(?![a-z]))",
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(
@@ -29,10 +31,34 @@ _HARMLESS = re.compile(
 )
 # From a word's start, and bounded: a megabyte without a space must not be searched from each of its letters.
 _WORD = rf"[\w.-]{{0,64}}?(?:{_KEY.pattern})[\w.-]{{0,64}}"
-_FLAG = re.compile(rf"((?<![\w.-])--?{_WORD})(=|\s+|\"\s*,\s*\")(\"[^\"]*\"|'[^']*'|[^\s\"',\]]+)", re.IGNORECASE)
-_ASSIGNED = re.compile(
-    rf"((?<![\w.-])[\"']?{_WORD}[\"']?\s*[=:]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;&)}}\]]+)", re.IGNORECASE
+# A quote as it stands in a text, or in JSON within JSON, where backslashes are before it.
+_QUOTE = r"\\{0,7}[\"']"
+
+
+def _quoted(group: str) -> str:
+    """A pattern of a quoted value up to its own closing quote, or to the line's end where there is none.
+
+    The quotes within it have more backslashes before them; an even number of times as many
+    (and one) are backslashes of the value's own.
+    """
+    mark = rf"(?P={group})"
+    closing = rf"(?<!\\)(?:{mark}\\{mark}\\)*{mark}(?P={group}q)"
+    return rf"(?P<{group}>\\{{0,7}})(?P<{group}q>[\"'])[^\n]*?(?:{closing}|(?=\n|\Z))"
+
+
+_BARE = r"(?:[^\s\"',;&)}\]\[{\\]|\\(?![\"']))(?:[^\s\"',;&)}\]\\]|\\(?![\"']))*"
+# Strings of a list, without groups: Python 3.11 loses those in a repetition that gives nothing back.
+_STRING = r"\\{1,7}[\"'][^\"'\n]*[\"']|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
+# A list of plain values, over lines where it ends, or up to its line's end; one of objects (`[{`) is searched inside.
+_LIST = (
+    rf"\[(?:{_STRING}|[^\]\[{{}}\"'])*+\]|"
+    rf"\[(?:{_STRING}|[^\]\[{{}}\"'\n])*+(?:[\"'][^\n]*)?"
 )
+_ITEM = re.compile(rf"{_quoted('i')}|[^\s\"',\]]+")
+_FLAG = re.compile(
+    rf"((?<![\w.-])--?{_WORD})(=|\s+|{_QUOTE}\s*,\s*)({_quoted('v')}|{_LIST}|[^\s\"',\]]+)", re.IGNORECASE
+)
+_ASSIGNED = re.compile(rf"((?<![\w.-]){_WORD}(?:{_QUOTE})?\s*[=:]\s*)({_quoted('v')}|{_LIST}|{_BARE})", re.IGNORECASE)
 _FORMS = (
     re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL),
     re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)"),  # user:password@ of a URL
@@ -93,11 +119,20 @@ class Redactor:
     def _field(self, key: str, value: Any, path: tuple[str, ...]) -> Any:
         if key in {"command", "args"} and isinstance(value, list):
             return self._arguments(value)
-        if isinstance(value, str | int | float) and not isinstance(value, bool) and _is_secret_key(key):
+        if _is_scalar(value) and _is_secret_key(key):
             return self._gone(str(value))
-        if path and path[-1] in {"data", "stringData"} and isinstance(value, str) and _is_secret_key(key):
-            return self._gone(value)
+        if isinstance(value, list) and _is_secret_key(key):
+            return self._secrets(value, (*path, key))
         return self._places(value, (*path, key))
+
+    def _secrets(self, values: list[Any], path: tuple[str, ...]) -> list[Any]:
+        """A list under a secret's key: its plain values go; objects (``imagePullSecrets``) are looked into."""
+        return [
+            self._gone(str(value))
+            if _is_scalar(value)
+            else (self._secrets(value, path) if isinstance(value, list) else self._places(value, path))
+            for value in values
+        ]
 
     def _list(self, value: list[Any], path: tuple[str, ...]) -> list[Any]:
         if path and path[-1] in {"env", "initEnv"}:
@@ -119,21 +154,18 @@ class Redactor:
 
     def _arguments(self, arguments: list[Any]) -> list[Any]:
         shown: list[Any] = []
+        before = ""
         for argument in arguments:
-            before = shown[-1] if shown else None
             text = str(argument)
             name, equals, value = text.partition("=")
-            if (
-                isinstance(before, str)
-                and before.startswith("-")
-                and "=" not in before
-                and _is_secret_key(before.lstrip("-"))
-            ):
-                shown.append(self._gone(text) if not text.startswith("-") else text)
+            if before.startswith("-") and "=" not in before and _is_secret_key(before.lstrip("-")):
+                # Whatever it looks like: a token may begin with a dash.
+                shown.append(self._gone(text))
             elif equals and _is_secret_key(name.lstrip("-")):
                 shown.append(f"{name}={self._gone(value)}")
             else:
                 shown.append(argument)
+            before = text
         return shown
 
     def _gone(self, value: str) -> str:
@@ -144,7 +176,7 @@ class Redactor:
             self.count += 1
             # A number or a word such as "true" is no secret that could be recognised elsewhere.
             if len(value) >= _SHORTEST and not value.isdigit():
-                self._known.add(value)
+                self._known.update(_spellings(value))
         return GONE if value else value
 
     def _texts(self, value: Any) -> Any:
@@ -155,21 +187,52 @@ class Redactor:
         return self._cleaned(value) if isinstance(value, str) else value
 
     def _cleaned(self, text: str) -> str:
-        for known in sorted(self._known, key=len, reverse=True):
-            if known in text:
-                self.count += text.count(known)
-                text = text.replace(known, GONE)
+        longest = sorted(self._known, key=len, reverse=True)
+        # A value such as `password` is searched for last: without that word, what it stands before would stay.
+        text = self._without(text, (known for known in longest if not _KEY.search(known)))
         for form in _FORMS:
             text, found = form.subn(GONE, text)
             self.count += found
-        text = _FLAG.sub(lambda m: f"{m[1]}{m[2]}{self._gone(m[3])}", text)
-        return _ASSIGNED.sub(lambda m: m[0] if _kept(m[1], m[2]) else f"{m[1]}{self._gone(m[2])}", text)
+        text = _FLAG.sub(lambda m: f"{m[1]}{m[2]}{self._hidden(m[3])}", text)
+        text = _ASSIGNED.sub(lambda m: m[0] if _is_harmless(m[1]) else f"{m[1]}{self._hidden(m[2])}", text)
+        return self._without(text, (known for known in longest if _KEY.search(known)))
+
+    def _without(self, text: str, known: Iterable[str]) -> str:
+        for value in known:
+            if value in text:
+                self.count += text.count(value)
+                text = text.replace(value, GONE)
+        return text
+
+    def _hidden(self, value: str) -> str:
+        """A value as a text has it: its quotes and brackets stay, so that JSON stays JSON."""
+        if value.startswith(GONE[:-1]):
+            return value
+        if value.startswith("["):
+            return "[" + _ITEM.sub(lambda item: self._hidden(item[0]), value[1:])
+        opening = re.match(_QUOTE, value)
+        mark = opening[0] if opening else ""
+        inside = value[len(mark) :]
+        closed = bool(mark) and inside.endswith(mark)
+        return f"{mark}{self._gone(inside.removesuffix(mark))}{mark if closed else ''}"
 
 
 def _is_secret_key(key: str) -> bool:
     return bool(_KEY.search(key)) and not _HARMLESS.search(key)
 
 
-def _kept(key: str, value: str) -> bool:
-    name = key.strip(" \t=:\"'")
-    return value.startswith(("{", "[")) or bool(_HARMLESS.search(name))
+def _is_harmless(key: str) -> bool:
+    return bool(_HARMLESS.search(key.strip(" \t\r\n=:\"'\\")))
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """A value as texts may have it: plain, in JSON, and in JSON within JSON."""
+    yield value
+    for ascii_only in (True, False):
+        once = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
+        yield once
+        yield json.dumps(once, ensure_ascii=ascii_only)[1:-1]

@@ -7,8 +7,9 @@ from typing import Any
 
 from . import artifacts
 from .answers import Output, Session
+from .columns import is_missing
 from .convert import check
-from .example import plain_matrix
+from .example import as_number, plain_cells
 from .failure import Failure
 from .foreign import lazy, np
 from .reference import reference
@@ -37,7 +38,7 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
     inputs = [
         _input(value) for value in proto.graph.input if value.name not in {one.name for one in proto.graph.initializer}
     ]
-    names, values = plain_matrix(places.project / request.example, request.example)
+    names, values = plain_cells(places.project / request.example, request.example)
     feed = _feed(inputs, names, values, request.example)
     session = Session(content)
     answers = session.run(feed)
@@ -112,16 +113,21 @@ def _feed(inputs: list[Input], names: tuple[str, ...] | None, values: Any, named
             raise Failure(
                 "ExampleColumnsMismatch", f"{named} has {values.shape[1]} columns and the model takes {width}."
             )
-        return {inputs[0].name: _cast(values, inputs[0])}
+        return {inputs[0].name: _cast(values, inputs[0], named)}
     absent = [item.name for item in inputs if item.name not in (names or ())]
     if absent:
         raise Failure("ExampleColumnsMismatch", f"{named} lacks {', '.join(absent)}, which the ONNX model takes.")
     place = {name: number for number, name in enumerate(names or ())}
-    return {item.name: _cast(values[:, [place[item.name]]], item) for item in inputs}
+    return {item.name: _cast(values[:, [place[item.name]]], item, named) for item in inputs}
 
 
-def _cast(values: Any, item: Input) -> Any:
+def _cast(values: Any, item: Input, named: str) -> Any:
     if item.datatype == "BYTES":
-        return np.array([["" if one is None else str(one) for one in row] for row in values.tolist()], dtype=object)
-    cells = [[float("nan") if one in ("", None) else float(one) for one in row] for row in values.tolist()]
+        # As they are written: the text 02134 is no number.
+        return np.array([["" if is_missing(one) else str(one) for one in row] for row in values.tolist()], dtype=object)
+    try:
+        cells = [[as_number(one) for one in row] for row in values.tolist()]
+    except (TypeError, ValueError) as error:
+        message = f"{named} holds something else than numbers for the input {item.name!r} of the ONNX model: {error}."
+        raise Failure("ExampleColumnsMismatch", message) from error
     return np.array(cells, dtype="float64").astype(_DTYPES[item.datatype])

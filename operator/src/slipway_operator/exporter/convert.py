@@ -187,7 +187,8 @@ def _classifiers_answer_in_float32(onnx: Any, proto: Any) -> None:
 
 
 def _explained(model: Any, error: BaseException) -> Failure:
-    text = str(error)
+    # Some raise without a word.
+    text = str(error).strip() or type(error).__name__
     culprit = _culprit(model, error)
     if culprit is None:
         return Failure("ConversionFailed", f"{type(model).__name__} cannot be converted: {text[:500]}")

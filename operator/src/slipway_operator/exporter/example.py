@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .columns import evidence, feature_names, kind_of, takes_columns, used_columns
+from .columns import evidence, feature_names, is_missing, kind_of, takes_columns, used_columns
 from .failure import Failure
 from .foreign import has, np, pd
 from .rows import FrameRows, MatrixRows, Rows
 
 MOST_ROWS = 10_000
 """Rows that are read; the rest of a larger file proves little more."""
+_EMPTY = frozenset({"", "NA", "nan", "NaN", "null"})
 
 
 def read_example(path: Path, named: str, model: Any) -> Rows:
@@ -138,6 +139,14 @@ def _matrix_rows(path: Path, named: str, model: Any) -> Rows:
 
 def _plain_csv(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
     """Read a CSV without pandas: the environment of a matrix model may not have it."""
+    names, text = _csv_cells(path, named)
+    numbers = [_numbers(line) for line in text.tolist()]
+    if all(row is not None for row in numbers):
+        return names, np.array(numbers, dtype="float64").reshape(text.shape)
+    return names, text
+
+
+def _csv_cells(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         lines = [line for line in csv.reader(stream) if line][: MOST_ROWS + 1]
     if not lines:
@@ -149,9 +158,6 @@ def _plain_csv(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
         raise Failure(
             "ExampleUnreadable", f"{named}: row {uneven + 1} has another number of cells than the first line."
         )
-    numbers = [_numbers(line) for line in body]
-    if all(row is not None for row in numbers):
-        return names, np.array(numbers, dtype="float64").reshape(len(body), len(lines[0]))
     text = np.empty((len(body), len(lines[0])), dtype=object)
     for number, line in enumerate(body):
         text[number] = line
@@ -160,9 +166,18 @@ def _plain_csv(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
 
 def _numbers(cells: Sequence[str]) -> list[float] | None:
     try:
-        return [float(cell) if cell.strip() not in {"", "NA", "nan", "NaN", "null"} else float("nan") for cell in cells]
+        return [as_number(cell) for cell in cells]
     except ValueError:
         return None
+
+
+def as_number(cell: Any) -> float:
+    """Read a cell, text or not, as a number; an empty one is NaN.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return float("nan") if is_missing(cell) or str(cell).strip() in _EMPTY else float(cell)
 
 
 def _wrong_width(named: str, shape: tuple[int, ...], width: Any) -> Failure:
@@ -196,6 +211,42 @@ def plain_matrix(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
             return None, np.load(path, allow_pickle=False)[:MOST_ROWS]
         if path.suffix.lower() == ".csv":
             return _plain_csv(path, named)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, IndexError) as error:
         raise Failure("ExampleUnreadable", f"{named} cannot be read: {error}") from error
+    if path.suffix.lower() == ".parquet":
+        message = f"{named} needs pandas and pyarrow. Add them to the lock file, or commit a CSV."
+        raise Failure("ExampleUnreadable", message)
     raise _unknown_format(named)
+
+
+def plain_cells(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
+    """Read an example as it is written, a matrix of rows by columns: what a cell is, the model's inputs say.
+
+    Raises:
+        Failure: ``ExampleMissing``, ``ExampleUnreadable`` or ``ExampleColumnsMismatch``.
+    """
+    if path.suffix.lower() == ".parquet" and path.is_file() and has("pandas"):
+        names, cells = _parquet_cells(path, named)
+    elif path.suffix.lower() == ".csv" and path.is_file():
+        try:
+            names, cells = _csv_cells(path, named)
+        except (OSError, ValueError, csv.Error) as error:
+            raise Failure("ExampleUnreadable", f"{named} cannot be read: {error}") from error
+    else:
+        names, cells = plain_matrix(path, named)
+    if cells.ndim != 2:
+        message = f"{named} has the shape {cells.shape}. Commit a matrix: rows by columns."
+        raise Failure("ExampleColumnsMismatch", message)
+    if len(cells) == 0:
+        raise Failure("ExampleUnreadable", f"{named} has no row. Commit a few real ones.")
+    return names, cells
+
+
+def _parquet_cells(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
+    try:
+        frame = _read_frame(path, named, {}, [])
+    except (Failure, MemoryError):
+        raise
+    except Exception as error:
+        raise Failure("ExampleUnreadable", f"{named} cannot be read: {type(error).__name__}: {error}") from error
+    return tuple(str(name) for name in frame.columns), frame.to_numpy(dtype=object)

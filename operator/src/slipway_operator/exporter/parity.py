@@ -130,9 +130,10 @@ def _other_shape(output: Output, expected: Any, got: Any) -> Failure:
     return Failure("ConversionUnsupported", message)
 
 
-def refuse(compared: Compared, where: str, *, difference: float, flips: int) -> Failure:
-    """Say what differs, where, by how much, and what would be reachable."""
-    label = f"{compared.flips} label(s) differ (limit {flips}), " if compared.flips > flips else ""
+def refuse(compared: Compared, where: str, *, difference: float, flips: int, all_flips: int = 0) -> Failure:
+    """Say what differs, where, by how much, and what would be reachable; ``all_flips``: with those on other rows."""
+    count = max(compared.flips, all_flips)
+    label = f"{count} label(s) differ (limit {flips}), " if count > flips else ""
     message = (
         f"The ONNX model does not answer as the original: {label}largest difference {compared.largest:.3g} "
         f"(limit {difference:g}) on {where}, row {compared.row}, output {compared.output}: "

@@ -44,15 +44,26 @@ class Attempt:
     at: Compared
     """The original at float64 thresholds against the wire's rounding of them: told, not a limit of its own."""
 
+    @property
+    def counted(self) -> tuple[Compared, ...]:
+        """Give what counts."""
+        return (self.as_given, self.as_rounded, self.around, self.strings)
+
     def largest(self) -> Compared:
         """Give the worst of what counts."""
-        return max(
-            (self.as_given, self.as_rounded, self.around, self.strings), key=lambda one: (one.flips, one.largest)
-        )
+        return max(self.counted, key=lambda one: (one.flips, one.largest))
+
+    def breaking(self, difference: float, flips: int) -> Compared:
+        """Give what breaks the limits the most, or has the most flips where only all together break them."""
+        return max(self.counted, key=lambda one: (one.flips > flips, one.largest > difference, one.flips, one.largest))
+
+    def within(self, difference: float, flips: int) -> bool:
+        """Tell whether the numbers of its certificate are within the limits of a spec."""
+        return self.difference() <= difference and self.flips() <= flips
 
     def difference(self) -> float:
         """Give the largest difference on rows that count."""
-        return max(one.largest for one in (self.as_given, self.as_rounded, self.around, self.strings))
+        return max(one.largest for one in self.counted)
 
     def flips(self) -> int:
         """Count the labels that differ on rows that count."""
@@ -113,7 +124,7 @@ class Worker:
             )
             raise Failure("ExampleUnreadable", message) from error
 
-    def _within(self, compared: Compared) -> bool:
+    def _within(self, compared: Attempt | Compared) -> bool:
         return compared.within(self.request.max_absolute_difference, self.request.max_label_flips)
 
     def _best(self, original: Original, rows: Rows) -> Attempt:
@@ -121,16 +132,16 @@ class Worker:
         best, failed = self._tried(original, rows, "float32")
         if failed is not None and failed.reason != "ParityFailed":
             raise failed
-        fine = best is not None and self._within(best.largest())
+        fine = best is not None and self._within(best)
         if best is not None and fine and self._within(best.at):
             return best
         if not fine or has_double_thresholds(original.model):
             wide, _ = self._tried(original, rows, "float64")
-            if wide is not None and self._within(wide.largest()):
+            if wide is not None and self._within(wide):
                 return wide
             if wide is not None and not fine:
                 both = (wide,) if best is None else (best, wide)
-                best = min(both, key=lambda one: (one.largest().flips, one.largest().largest))
+                best = min(both, key=lambda one: (one.flips(), one.difference()))
         if best is not None and fine:
             return best
         if best is None:
@@ -145,15 +156,15 @@ class Worker:
             return None, failure
 
     def _refused(self, attempt: Attempt) -> Failure:
-        worst = attempt.largest()
+        difference, flips = self.request.max_absolute_difference, self.request.max_label_flips
+        worst = attempt.breaking(difference, flips)
         names = {
             id(attempt.as_given): "the example as it is",
             id(attempt.as_rounded): f"the example rounded to {attempt.number}",
             id(attempt.around): "rows around tree thresholds",
             id(attempt.strings): "rows with missing or unseen strings",
         }
-        difference, flips = self.request.max_absolute_difference, self.request.max_label_flips
-        return refuse(worst, names[id(worst)], difference=difference, flips=flips)
+        return refuse(worst, names[id(worst)], difference=difference, flips=flips, all_flips=attempt.flips())
 
     def _attempt(self, original: Original, rows: Rows, number: str) -> Attempt:
         self.stage(f"converting ({number})")
