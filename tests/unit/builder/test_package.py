@@ -177,6 +177,33 @@ def test_a_package_from_elsewhere_is_checked_to_its_last_byte(tmp_path: Path, ch
     assert failed.value.reason in {"PackageInvalid", "UnsafePath"}
 
 
+def _as_foreign(change: str) -> bytes:
+    """A zip file that has a manifest, and something that Slipway never writes."""
+    out = io.BytesIO()
+    methods = {"deflated": zipfile.ZIP_DEFLATED, "lzma": zipfile.ZIP_LZMA}
+    with zipfile.ZipFile(out, "w", methods.get(change, zipfile.ZIP_STORED)) as archive:
+        archive.writestr("manifest.json", "{}" * 100)
+    content = bytearray(out.getvalue())
+    listed = content.index(b"PK\x01\x02")
+    if change == "encrypted":
+        content[6] |= 1
+        content[listed + 8] |= 1
+    elif change == "unknown method":
+        content[8] = content[listed + 10] = 99
+    else:
+        start = 30 + len("manifest.json")
+        content[start:listed] = b"\xff" * (listed - start)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("change", ["encrypted", "unknown method", "deflated", "lzma", "stored"])
+def test_a_zip_file_that_nobody_can_read_is_no_package(tmp_path: Path, change: str) -> None:
+    (tmp_path / "a.zip").write_bytes(_as_foreign(change))
+
+    with pytest.raises(StepFailed, match="PackageInvalid"):
+        package.read_package(tmp_path / "a.zip", limits=Limits())
+
+
 def test_a_folder_with_a_pipe_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     os.mkfifo(tmp_path / "tree" / "pipe")

@@ -56,6 +56,20 @@ async def test_what_nobody_had_seen_and_is_as_wanted_stays_as_it_is(cluster):
     assert cluster.objects[ref_of(settings())]["metadata"]["resourceVersion"] == version
 
 
+async def test_a_write_that_changes_nothing_does_not_count_as_one(cluster):
+    """What a webhook puts there at each write is never as wanted."""
+    await carry_out(cluster, Plan(apply=(settings(a="1"),)), ())
+    cluster.admit = lambda live: live["data"].update(a="theirs")
+    cluster.edit(ref_of(settings()), lambda live: live["data"].update(a="theirs"))
+    seen = await cluster.get(ref_of(settings()))
+
+    again = await carry_out(cluster, Plan(apply=(settings(a="1"),)), (seen,))
+
+    assert cluster.writes[-1] == ("apply", ref_of(settings()))
+    assert not again.applied
+    assert (await carry_out(cluster, Plan(apply=(settings(a="1", b="2"),)), (seen,))).applied
+
+
 @pytest.mark.parametrize("owner", [None, "another"])
 async def test_what_belongs_to_somebody_else_is_not_touched(cluster, owner):
     cluster.add(settings(owner, theirs="1"))

@@ -8,9 +8,10 @@ import pytest
 
 from slipway_operator.api import ModelDeploymentStatus
 from slipway_operator.cluster.protocol import ConflictError
+from slipway_operator.controllers.reconcile import WAITING_SECONDS
 from slipway_operator.domain.errors import Waiting
 from slipway_operator.domain.revisions import read_log
-from slipway_operator.plan.observed import Ref
+from slipway_operator.plan.observed import Ref, ref_of
 
 SPEC_STEPS = ("Build", "Train", "Export", "Rollout")
 
@@ -46,6 +47,28 @@ async def test_once_settled_another_look_writes_nothing(world):
     await world.look(key)
 
     assert world.cluster.writes == []
+
+
+async def test_what_a_webhook_adds_at_each_write_asks_for_no_look_after_look(world):
+    """The Deployment never is as wanted, but a write that changes nothing is no reason to look again."""
+    key = world.add()
+    await world.settle(key)
+    (deployment,) = world.cluster.of_kind("Deployment")
+
+    def proxy(live):
+        (container,) = live["spec"]["template"]["spec"]["containers"]
+        container["args"] = [*container["args"], "--added"]
+
+    world.cluster.edit(ref_of(deployment), proxy)
+    world.cluster.admit = lambda live: proxy(live) if live["kind"] == "Deployment" else None
+    world.cluster.settle_deployments()
+    before, _ = copy.deepcopy(world.status(key)), world.cluster.writes.clear()
+
+    wait = await world.look(key)
+
+    assert wait >= WAITING_SECONDS
+    assert world.cluster.writes == [("apply", ref_of(deployment))]
+    assert world.status(key) == before
 
 
 async def test_status_is_what_the_api_describes(world):

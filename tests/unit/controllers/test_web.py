@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
+from slipway_operator.controllers import web as web_module
 from slipway_operator.controllers.metrics import Metrics
 from slipway_operator.controllers.web import Web, health
 
@@ -31,9 +33,17 @@ def web(state: dict[str, bool]) -> Iterator[Web]:
     served.close()
 
 
-def get(web: Web, path: str) -> tuple[int, str]:
+def has_ipv6() -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{web.port}{path}", timeout=5) as answer:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def get(web: Web, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{host}:{web.port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -59,3 +69,20 @@ def test_metrics_are_prometheus_text(web):
 
 def test_other_paths_say_what_there_is(web):
     assert get(web, "/")[0] == 404
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_probes_reach_it_by_both_families(web):
+    assert get(web, "/healthz", "[::1]") == get(web, "/healthz") == (200, "alive\n")
+
+
+def test_without_ipv6_it_answers_on_ipv4(monkeypatch):
+    def refuse(_server):
+        raise OSError("Address family not supported by protocol")
+
+    monkeypatch.setattr(web_module._DualStackServer, "server_bind", refuse)
+    served = Web({"/healthz": health(lambda: True, "alive", "")}, 0)
+    try:
+        assert get(served, "/healthz") == (200, "alive\n")
+    finally:
+        served.close()

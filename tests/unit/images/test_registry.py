@@ -72,6 +72,27 @@ def test_a_digest_in_an_address_is_not_read_as_a_status() -> None:
     assert failure("r/a", said).reason == "ImageNotFound"
 
 
+@pytest.mark.parametrize("name", ["sp-500", "route-401", "gate-404", "payment-timeout", "x509"])
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("GET https://r/v2/{name}/manifests/x: MANIFEST_UNKNOWN: manifest unknown; map[Tag:x]", "ImageNotFound"),
+        ("GET https://r/v2/{name}/manifests/x: NAME_UNKNOWN: unknown; map[name:{name}]", "ImageNotFound"),
+        ("pulling r/{name}:x: NOT_FOUND: artifact {name}:x not found", "ImageNotFound"),
+        ("HEAD https://r/v2/{name}/manifests/x: unexpected status code 404 Not Found (HEAD)", "ImageNotFound"),
+        ("GET https://r/v2/{name}/: UNAUTHORIZED: no; [map[Name:{name} Type:repository]]", "RegistryAccessDenied"),
+        ('Get "https://r/v2/{name}/": dial tcp 10.0.0.1:443: i/o timeout', "RegistryUnavailable"),
+        ("PUT https://r/v2/{name}/: unexpected status code 503 Service Unavailable", "RegistryUnavailable"),
+        ("PUT https://r/v2/{name}/: DIGEST_INVALID: digest of {word} did not match", "RegistryRefused"),
+    ],
+)
+def test_a_name_is_not_read_as_what_went_wrong(said: str, reason: str, name: str) -> None:
+    """A namespace and a model may be called as people like."""
+    text = said.format(name=f"team-403/{name}", word=name)
+
+    assert failure(f"r/team-403/{name}:x", f"Error: {text}").reason == reason
+
+
 def test_a_failed_call_raises_with_the_reference(tmp_path: Path) -> None:
     crane = client(tmp_path, code=1, err="Error: MANIFEST_UNKNOWN: manifest unknown")
 

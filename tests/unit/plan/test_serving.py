@@ -118,6 +118,18 @@ async def test_a_container_that_pulls_the_model_sees_no_secret_of_serving(world)
     assert not [m for m in puller["volumeMounts"] if "tls" in m["name"] or "keys" in m["name"]]
 
 
+async def test_a_container_that_pulls_the_model_has_room_for_the_layer_beside_the_model(world):
+    """More in a volume than its limit, and the kubelet evicts the pod."""
+    world.image_volumes = False
+    await served(world)
+
+    limits = {v["name"]: v["emptyDir"].get("sizeLimit") for v in pod(world)["volumes"] if "emptyDir" in v}
+    (puller,) = pod(world)["initContainers"]
+    rooms = [m["name"] for m in puller["volumeMounts"] if m["name"] in limits]
+    assert [limits[name] for name in rooms] == ["2Gi", "2Gi"]
+    assert {m["name"] for m in runtime(world)["volumeMounts"]} & set(rooms) == {"model"}
+
+
 async def test_a_port_stays_until_the_last_pod_that_has_it_has_gone(world):
     key = await served(world)
     old = stand(world)

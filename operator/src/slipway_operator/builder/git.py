@@ -252,7 +252,8 @@ def resolve(source: GitSource, place: Workplace) -> str:
     if _COMMIT.match(ref):
         return ref
     with place.private_folder() as private, git_access(where, place, private) as variables:
-        wanted = [ref, f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}", f"refs/heads/{ref}"]
+        # In the order in which they count. Where a tag is an object of its own, ^{} is the commit that it stands for.
+        wanted = [f"{name}{of}" for name in (f"refs/tags/{ref}", f"refs/heads/{ref}", ref) for of in ("^{}", "")]
         said = Program(
             command=["git", *_OPTIONS, "ls-remote", "--end-of-options", where.url, *wanted],
             variables=variables,
@@ -263,7 +264,7 @@ def resolve(source: GitSource, place: Workplace) -> str:
             raise named(FAULTS, said, where.url)
         lines = (line.partition("\t") for line in said.out.decode("utf-8", "replace").splitlines())
         tips = {name: commit for commit, _, name in lines}
-        for name in (f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}", ref):
+        for name in wanted:
             if name in tips:
                 return tips[name]
         if _SHORT.match(ref):

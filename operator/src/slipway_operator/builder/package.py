@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,17 @@ FOLDER = "project/"
 LOCK_NAMES = ("uv.lock", "pylock.toml", "requirements.txt")
 """Lock files that are looked for at a project's root."""
 
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    RuntimeError,  # an entry is encrypted, or (NotImplementedError) compressed in a way that nobody knows
+    ValidationError,
+    UnicodeDecodeError,
+    EOFError,
+    OSError,
+)
+"""What reading a zip file from elsewhere fails with when it is no package."""
 _MANIFEST_BYTES = 64 << 20
 _CHUNK = 1 << 20
 _LFS_BYTES = 1024
@@ -268,7 +281,7 @@ def read_package(path: Path, *, limits: Limits) -> Package:
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = _verified(archive, limits)
-    except (zipfile.BadZipFile, ValidationError, UnicodeDecodeError, NotImplementedError, EOFError, OSError) as error:
+    except _UNREADABLE as error:
         fault = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise StepFailed(
             "PackageInvalid", f"not a package of Slipway ({fault}): make it with `slipway package`"

@@ -31,6 +31,12 @@ _DAMAGED = re.compile(r"mismatched|error verifying|does not match requested")
 _RACE_WAITS = (0.2, 1.0, 3.0)
 """Seconds before the same call again; whoever was faster has finished by then."""
 
+
+def _status(codes: str) -> str:
+    """HTTP's numbers where crane tells a status; a model may be called ``sp-500``."""
+    return rf"status(?: code)?:? (?:{codes})\b"
+
+
 _REASONS: tuple[tuple[re.Pattern[str], RegistryReason, str], ...] = (
     (
         re.compile(r"x509:|HTTP response to HTTPS client|tls: "),
@@ -38,12 +44,14 @@ _REASONS: tuple[tuple[re.Pattern[str], RegistryReason, str], ...] = (
         "add its certificate authority to the platform's caBundle, or set registry.insecure for plain HTTP",
     ),
     (
-        re.compile(r"UNAUTHORIZED|DENIED|\b401\b|\b403\b|no basic auth"),
+        re.compile(rf"UNAUTHORIZED|DENIED|{_status('401|403')}|no basic auth"),
         RegistryReason.ACCESS_DENIED,
         "give the Secret of the registry credentials that may read and write here",
     ),
     (
-        re.compile(r"TOOMANYREQUESTS|\b429\b|\b50[0234]\b|UNAVAILABLE|connection re|broken pipe|EOF|no such host"),
+        re.compile(
+            rf"TOOMANYREQUESTS|{_status('429|50[0234]')}|UNAVAILABLE|connection re|broken pipe|EOF|no such host"
+        ),
         RegistryReason.UNAVAILABLE,
         "it is tried again by itself",
     ),
@@ -53,17 +61,19 @@ _REASONS: tuple[tuple[re.Pattern[str], RegistryReason, str], ...] = (
         "another push was at the same place; it is tried again by itself",
     ),
     (
-        re.compile(r"timeout|deadline exceeded|server misbehaving|network is unreachable|no route to host"),
+        re.compile(
+            r"(?<![\w-])timeout(?![\w-])|deadline exceeded|server misbehaving|network is unreachable|no route to host"
+        ),
         RegistryReason.UNAVAILABLE,
         "it is tried again by itself",
     ),
     (
-        re.compile(r"MANIFEST_UNKNOWN|NAME_UNKNOWN|BLOB_UNKNOWN|NOT_FOUND|\b404\b"),
+        re.compile(rf"MANIFEST_UNKNOWN|NAME_UNKNOWN|BLOB_UNKNOWN|NOT_FOUND|{_status('404')}"),
         RegistryReason.NOT_FOUND,
         "check the name and the digest, or push it again",
     ),
     (
-        re.compile(r"UNSUPPORTED|\b405\b|\b501\b"),
+        re.compile(rf"UNSUPPORTED|{_status('405|501')}"),
         RegistryReason.UNSUPPORTED,
         "allow it in the registry's own settings",
     ),
@@ -269,8 +279,10 @@ def failure(about: str, said: str) -> StepFailed:
     lines = [line for line in said.strip().splitlines() if line]
     last = next((line for line in reversed(lines) if line.startswith("Error: ")), lines[-1] if lines else "")
     cause = last.removeprefix("Error: ")[-300:]
+    # Addresses and references hold names that people chose, which say nothing of what went wrong.
+    told = " ".join(word for word in last.split() if "/" not in word)
     for pattern, reason, advice in _REASONS:
-        if pattern.search(last):
+        if pattern.search(told):
             return StepFailed(reason, f"{about}: {cause}; {advice}", retry=reason is RegistryReason.UNAVAILABLE)
     return StepFailed(RegistryReason.REFUSED, f"{about}: {cause or 'crane failed without a word'}")
 

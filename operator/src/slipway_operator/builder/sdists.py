@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -19,10 +20,12 @@ import tomllib
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 
 from slipway_operator.builder import pep517
 from slipway_operator.builder.environment import Environment, index_access
@@ -66,9 +69,9 @@ def download(names: list[str], requirements: Requirements, environment: Environm
     shutil.rmtree(root, ignore_errors=True)
     (root / "sources").mkdir(parents=True)
     plan: list[dict[str, Any]] = []
-    for package in requirements.packages:
-        if package.name not in names:
-            continue
+    # A lock for many interpreters may have several lines for a package, of which at most one version is for this one.
+    chosen = {package.name: package for package in requirements.packages if package.name in names and _applies(package)}
+    for package in chosen.values():
         archive = _download(package, requirements, environment, root / "sources")
         system = _build_system(archive, package.name)
         tools = root / "tools" / package.name
@@ -84,6 +87,14 @@ def download(names: list[str], requirements: Requirements, environment: Environm
     (root / "plan.json").write_text(json.dumps(plan), "utf-8")
 
 
+def _applies(package: Requirement) -> bool:
+    """Whether a line is for the environment's interpreter, which is of this one's version (`interpreter_path`)."""
+    try:
+        return not package.marker or Marker(package.marker).evaluate()
+    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName):
+        return True  # uv took the line before
+
+
 def _download(package: Requirement, requirements: Requirements, environment: Environment, folder: Path) -> Path:
     url = package.url or _url_of(package, requirements, environment)
     name = PurePosixPath(unquote(urlsplit(url).path)).name
@@ -95,7 +106,7 @@ def _download(package: Requirement, requirements: Requirements, environment: Env
     digest = hashlib.sha256()
     size = 0
     with _opened(url, environment.place) as answer, target.open("xb") as out:
-        while chunk := answer.read(_CHUNK):
+        for chunk in _parts(answer, url):
             size += len(chunk)
             if size > _MOST_BYTES:
                 raise StepFailed(
@@ -111,6 +122,25 @@ def _download(package: Requirement, requirements: Requirements, environment: Env
         )
     say(f"{name}: {readable(size)}")
     return target
+
+
+def _parts(answer: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
+    """What is downloaded, to the last byte that was promised: half of an archive is not one that somebody changed."""
+    try:
+        while chunk := answer.read(_CHUNK):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise _broke_off(url, type(error).__name__) from None
+    if answer.length:
+        raise _broke_off(url, f"{readable(answer.length)} are missing")
+
+
+def _broke_off(url: str, how: str) -> StepFailed:
+    return StepFailed(
+        InstallReason.INDEX_UNAVAILABLE,
+        f"the download from {_host(url)} broke off ({how}); it is tried again by itself",
+        retry=True,
+    )
 
 
 def _url_of(package: Requirement, requirements: Requirements, environment: Environment) -> str:
@@ -173,7 +203,7 @@ def _opened(url: str, place: Workplace) -> Any:
             f"{_host(url)} answered {error.code}; it is tried again by itself",
             retry=True,
         ) from None
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise StepFailed(
             InstallReason.INDEX_UNAVAILABLE,
             f"{_host(url)} does not answer ({error}); it is tried again by itself",

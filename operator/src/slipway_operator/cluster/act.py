@@ -20,7 +20,7 @@ class Done(NamedTuple):
     """What was done."""
 
     applied: bool
-    """Something was applied: another look tells whether that is all."""
+    """Something changed by what was applied: another look tells whether that is all."""
     created: bool
     """What follows from it can be planned at once."""
 
@@ -44,8 +44,7 @@ async def carry_out(
     differing = [m for m in plan.apply if not _is_there(m, known.get(ref_of(m)))]
     if before is not None and (differing or plan.create or plan.delete):
         await before()
-    for manifest in differing:
-        await _apply(cluster, manifest, known.get(ref_of(manifest)))
+    changed = [await _apply(cluster, manifest, known.get(ref_of(manifest))) for manifest in differing]
     for manifest in plan.create:
         if await cluster.create(manifest) is None:
             # One of ours counts as made: somebody was faster, so it is time to look again.
@@ -54,25 +53,33 @@ async def carry_out(
                 _require_ours(manifest, found)
     for ref in plan.delete:
         await cluster.delete(ref, known[ref]["metadata"]["uid"] if ref in known else None)
-    return Done(applied=bool(differing), created=bool(plan.create))
+    return Done(applied=any(changed), created=bool(plan.create))
 
 
 def _is_there(manifest: Manifest, live: Mapping[str, Any] | None) -> bool:
     return live is not None and is_as_wanted(manifest, live)
 
 
-async def _apply(cluster: Cluster, manifest: Manifest, live: Mapping[str, Any] | None) -> None:
-    if live is None:
-        try:
-            await cluster.apply(_as_first(marked(manifest)))
-        except ConflictError:
-            live = await cluster.get(ref_of(manifest))
-        else:
-            return
-        if live is not None:
-            _require_ours(manifest, live)
+async def _apply(cluster: Cluster, manifest: Manifest, live: Mapping[str, Any] | None) -> bool:
+    """Apply an object; whether it is another one than the look has seen.
+
+    It is not where others have a say in each write: a webhook that adds an item to a list puts it back
+    each time, so that the object never is as wanted, and looking again would never tell anything else.
+    """
+    if live is not None:
+        answer = await cluster.apply(marked(manifest))
+        return bool(answer["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"])
+    try:
+        await cluster.apply(_as_first(marked(manifest)))
+    except ConflictError:
+        live = await cluster.get(ref_of(manifest))
+    else:
+        return True
+    if live is not None:
+        _require_ours(manifest, live)
     if not _is_there(manifest, live):
         await cluster.apply(marked(manifest))
+    return True
 
 
 def _as_first(manifest: Manifest) -> Manifest:

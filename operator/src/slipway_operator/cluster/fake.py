@@ -36,6 +36,8 @@ class FakeCluster:
         self.warnings: list[Manifest] = []
         self.before_write: Callable[[str, Ref], None] = lambda _verb, _ref: None
         """Called before each write; raises to play a crash or a refusal."""
+        self.admit: Callable[[Manifest], None] = lambda _manifest: None
+        """What a mutating webhook makes of an object that is applied."""
         self._applied: dict[Ref, Manifest] = {}
         self._numbers: Iterator[int] = itertools.count(2)  # as etcd: 1 is before the first write
 
@@ -99,6 +101,7 @@ class FakeCluster:
         _drop(live, self._applied.get(ref, {}), wanted)
         _merge(live, wanted)
         self._applied[ref] = wanted
+        self.admit(live)
         self._touch(live, before)
         return copy.deepcopy(live)
 

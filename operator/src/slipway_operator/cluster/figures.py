@@ -40,11 +40,24 @@ class Figures:
         try:
             url = f"http://{host}:{figures_port(pod)}/metrics"
             async with self._session.get(url, timeout=TIMEOUT, allow_redirects=False) as answer:
-                text = await answer.content.read(LARGEST_PAGE)
-                return sample_of(text.decode()) if answer.status == 200 else None
+                return sample_of(await _page(answer)) if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             log.info("no figures", pod=pod["metadata"]["name"], error=str(error))
             return None
+
+
+async def _page(answer: aiohttp.ClientResponse) -> str:
+    """The whole page, in however many parts it comes: half of a number is one too, but another.
+
+    Raises:
+        ValueError: it is larger than any runtime's.
+    """
+    page = bytearray()
+    async for part in answer.content.iter_any():
+        page += part
+        if len(page) > LARGEST_PAGE:
+            raise ValueError(f"the page is larger than {LARGEST_PAGE} bytes")
+    return page.decode()
 
 
 def sample_of(text: str) -> Sample:

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from slipway_operator.cluster.client import KubernetesCluster, NotFoundError
+from slipway_operator.cluster.client import AlreadyExistsError, KubernetesCluster, NotFoundError
 from slipway_operator.cluster.compare import marked
 from slipway_operator.cluster.errors import GoneError
 from slipway_operator.cluster.kinds import Where, collection_path
@@ -72,6 +72,9 @@ class ImageVolumes:
                     # Without the right to look, the way that works everywhere is taken.
                     self._nodes = (NOBODY,)
                     self._answers[NOBODY] = False
+            except Exception:
+                # An answer that nobody foresaw must not leave new nodes unasked for ever.
+                log.exception("asking the nodes about image volumes failed")
             if await self.known() != before:
                 log.info("image volumes", usable=await self.known())
                 changed()
@@ -105,7 +108,10 @@ class ImageVolumes:
         ref = Ref("v1", "Pod", pod["metadata"]["namespace"], pod["metadata"]["name"])
         await self._cluster.delete(ref)
         path = collection_path(Where("v1", "Pod", ref.namespace))
-        made = await self._cluster.call("POST", path, body=pod)
+        try:
+            made = await self._cluster.call("POST", path, body=pod)
+        except AlreadyExistsError:
+            return None  # the pod of another time is still on its way out; the next look asks
         try:
             if not any("image" in v for v in made["spec"].get("volumes") or ()):
                 return False  # the API server dropped a field that it does not know

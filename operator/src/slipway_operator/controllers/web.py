@@ -7,6 +7,7 @@ the loop turns at all is part of what ``alive`` says.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +27,11 @@ class Web:
             pages: Status and text by path.
             port: Port on all addresses; 0: any free one.
         """
-        self._server = _Server(("", port), _handler(pages))
+        try:
+            self._server: _Server = _DualStackServer(("::", port), _handler(pages))
+        except OSError:
+            # A node without IPv6.
+            self._server = _Server(("", port), _handler(pages))
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()
 
@@ -54,6 +59,16 @@ def health(good: Callable[[], bool], yes: str, no: str) -> Page:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
+
+
+class _DualStackServer(_Server):
+    """On IPv6 and, by addresses that stand for it, on IPv4: a cluster may have either alone."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 def _handler(pages: Mapping[str, Page]) -> type[BaseHTTPRequestHandler]:

@@ -16,6 +16,8 @@ from slipway_operator.plan.runtime import runtime_container, runtime_volumes
 
 DRAIN_SECONDS = 30
 PROGRESS_SECONDS = 600
+_LARGEST_MODEL = "2Gi"
+"""What a model may have, and so what its layer may have while it is unpacked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,7 @@ def _serving_pod(seen: Observed, spec: ModelDeploymentSpec, served: Served, *, o
         volumes = [{"name": "model", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}]
         before = []
     else:
-        volumes = [scratch("model", "2Gi"), *secret_volumes(secrets)]
+        volumes = [scratch("model", _LARGEST_MODEL), scratch("pull", _LARGEST_MODEL), *secret_volumes(secrets)]
         before = [_puller(seen, served, reference, secrets)]
     if is_native(content):
         volumes += native_volumes()
@@ -225,7 +227,7 @@ def _puller(seen: Observed, served: Served, reference: str, secrets: dict[str, s
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             mount("model", MODEL),
-            mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
+            mount("pull", "/tmp"),  # noqa: S108 - a volume of its own
             *secret_mounts(secrets, ("registry",)),
         ],
     }

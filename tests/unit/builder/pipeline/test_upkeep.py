@@ -194,6 +194,11 @@ def layers_of(reference: str) -> list[str]:
     return [layer["digest"] for layer in CLIENT.manifest(reference)["layers"]]
 
 
+@pytest.mark.parametrize("name", ["sp-500", "route-401", "payment-timeout"])
+def test_a_registry_that_has_nothing_says_so_whatever_the_model_is_called(registry: str, name: str):
+    assert not CLIENT.exists(f"{registry}/models/team-403/{name}:environment-ab")
+
+
 def test_a_whole_content_is_there(store: Store, old: Content, place: Workplace):
     assert verify(store.asking(old), place) == Verified(asked=7, schema_fits=True)
 

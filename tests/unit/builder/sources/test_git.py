@@ -32,6 +32,7 @@ def packaged(source: GitSource, place: Workplace, target: Path) -> Package:
         pytest.param("feature/delay", "feature/delay", id="branch-with-slash"),
         pytest.param("refs/heads/main", "main", id="full-ref"),
         pytest.param("v1.0.0", "v1.0.0", id="annotated-tag"),
+        pytest.param("refs/tags/v1.0.0", "v1.0.0", id="full-ref-of-an-annotated-tag"),
     ],
 )
 def test_a_ref_is_resolved_and_fetched_as_one_commit(ref, names, git_url, commit_of, place):
