@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -341,3 +342,25 @@ def test_a_batch_of_answers_reads_as_each_by_itself(data, sizes):
         part = [array[start : start + rows] for array in arrays]
         assert body == writer.write(str(index), part, None, binary=False).body
         start += rows
+
+
+def asks_for(names):
+    return orjson.dumps({"inputs": [TENSOR], "outputs": [{"name": name} for name in names]})
+
+
+def test_an_output_that_is_asked_for_twice_is_named():
+    with pytest.raises(InvalidRequest, match=r'outputs\[2\].name "a" is given twice'):
+        decode_infer(asks_for(["a", "b", "a"]))
+
+
+def test_many_outputs_take_a_time_that_grows_with_their_number_alone():
+    start = thread_time()
+    decode_infer(asks_for(f"x{number}" for number in range(20_000)))
+
+    assert thread_time() - start < 1.0, "8 s where each was compared with all before it"
+
+
+def test_outputs_behind_one_that_the_model_does_not_have_are_not_read(toy):
+    request = decode_infer(asks_for(["label", "labels", "more"]), known=toy.writer.names)
+
+    assert [output.name for output in request.outputs or ()] == ["label", "labels"]

@@ -69,6 +69,7 @@ WRONG = [
     pytest.param({"model_name": "other"}, 5, 'this is "toy"', id="model"),
     pytest.param({"model_version": "9"}, 5, 'this is "c0ffee1234"', id="version"),
     pytest.param({"outputs": [{"name": "labels"}]}, 3, 'did you mean "label"', id="output"),
+    pytest.param({"outputs": [{"name": "label"}] * 2}, 3, 'outputs[1].name "label" is given twice', id="twice"),
     pytest.param({"raw_input_contents": [b"1234"]}, 3, "has 4 bytes, but 2 values of FP32 are 8", id="bytes"),
     pytest.param({"raw_input_contents": [b"", b""]}, 3, "2 items for 1 inputs", id="raw-count"),
     pytest.param({"inputs": []}, 3, "raw_input_contents has 1 items for 0", id="no-inputs"),

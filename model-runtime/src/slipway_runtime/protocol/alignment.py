@@ -97,7 +97,7 @@ class Aligner:
         }
 
     def _names_differ(self, given: Iterable[str], expected: Iterable[str]) -> InvalidRequest:
-        names, wanted = list(given), list(expected)
+        names, wanted = dict.fromkeys(given), dict.fromkeys(expected)
         for name in names:
             if name not in wanted:
                 return InvalidRequest(f'there is no input "{name}"{suggestion(name, wanted)}')

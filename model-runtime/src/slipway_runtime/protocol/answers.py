@@ -61,6 +61,8 @@ class AnswerWriter:
         self._signature = signature
         self._positions = {spec.name: index for index, spec in enumerate(signature.outputs)}
         self._all = tuple(range(len(signature.outputs)))
+        self.names = self._positions.keys()
+        """The outputs that may be asked for."""
         names = orjson.dumps({"model_name": name, "model_version": version})
         self._opening = names[:-1] + b',"id":'
         self._heads = [self._head(spec) for spec in signature.outputs]
