@@ -364,3 +364,13 @@ def test_outputs_behind_one_that_the_model_does_not_have_are_not_read(toy):
     request = decode_infer(asks_for(["label", "labels", "more"]), known=toy.writer.names)
 
     assert [output.name for output in request.outputs or ()] == ["label", "labels"]
+
+
+@pytest.mark.parametrize("size", [1 << 32, 1 << 62, (1 << 63) - 1, (1 << 64) - 1])
+@pytest.mark.parametrize("name", ["FP32", "BOOL", "BYTES"])
+def test_a_shape_that_hides_its_size_behind_a_zero_is_refused(name, size):
+    for shape in ([0, size], [0, 1 << 40, 1 << 40]):
+        with pytest.raises(InvalidRequest, match=r"inputs\[0\].data has no values, but shape .* is larger than any"):
+            decode_infer(orjson.dumps({"inputs": [TENSOR | {"datatype": name, "shape": shape, "data": []}]}))
+        with pytest.raises(InvalidRequest, match=r"inputs\[0\] has no values, but shape"):
+            decode_infer(*binary_body(b"", datatype=name, shape=shape))

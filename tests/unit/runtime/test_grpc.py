@@ -72,6 +72,18 @@ WRONG = [
     pytest.param({"outputs": [{"name": "label"}] * 2}, 3, 'outputs[1].name "label" is given twice', id="twice"),
     pytest.param({"raw_input_contents": [b"1234"]}, 3, "has 4 bytes, but 2 values of FP32 are 8", id="bytes"),
     pytest.param({"raw_input_contents": [b"", b""]}, 3, "2 items for 1 inputs", id="raw-count"),
+    pytest.param(
+        {"inputs": [{"name": "input", "datatype": "FP32", "shape": [0, (1 << 63) - 1]}], "raw_input_contents": [b""]},
+        3,
+        "has no values, but shape",
+        id="huge-raw",
+    ),
+    pytest.param(
+        {"inputs": [{"name": "input", "datatype": "FP32", "shape": [0, (1 << 63) - 1]}], "raw_input_contents": []},
+        3,
+        "inputs[0].contents has no values, but shape",
+        id="huge",
+    ),
     pytest.param({"inputs": []}, 3, "raw_input_contents has 1 items for 0", id="no-inputs"),
     pytest.param({"inputs": [{"name": "input", "datatype": "FP31", "shape": [1, 2]}]}, 3, "FP32", id="datatype"),
     pytest.param({"inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 2]}]}, 3, "negative", id="shape"),

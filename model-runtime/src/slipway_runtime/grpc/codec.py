@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from itertools import accumulate, pairwise
-from math import prod
 from typing import Any, NamedTuple
 
 from slipway_runtime.errors import InvalidRequest
@@ -18,7 +17,7 @@ from slipway_runtime.protocol.alignment import Given
 from slipway_runtime.protocol.datatypes import DATATYPES, Datatype, datatype_named
 from slipway_runtime.protocol.requests import RequestedOutput
 from slipway_runtime.protocol.signature import Signature
-from slipway_runtime.protocol.tensors import MAX_DIMENSIONS, Array, from_binary, from_values, to_binary
+from slipway_runtime.protocol.tensors import MAX_DIMENSIONS, Array, count_of, from_binary, from_values, to_binary
 
 _Request = message_class("inference.ModelInferRequest")
 _Answer = message_class("inference.ModelInferResponse")
@@ -119,9 +118,10 @@ def _typed(contents: Any, datatype: Datatype, shape: tuple[int, ...], field: str
     if place is None:
         raise InvalidRequest(f"{field} cannot hold {datatype.name}; send it in raw_input_contents")
     values = list(getattr(contents, place))
-    if len(values) != prod(shape):
+    expected = count_of(shape, field)
+    if len(values) != expected:
         raise InvalidRequest(
-            f"{field}.{place} has {len(values)} values, but shape {list(shape)} of {datatype.name} needs {prod(shape)}"
+            f"{field}.{place} has {len(values)} values, but shape {list(shape)} of {datatype.name} needs {expected}"
         )
     if datatype.is_text:
         values = [_text(value, f"{field}.{place}[{index}]") for index, value in enumerate(values)]
