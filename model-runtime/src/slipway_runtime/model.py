@@ -117,7 +117,7 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
         aligner=aligner,
         packer=packer,
         writer=AnswerWriter(signature, options.name, options.version),
-        rows=RowReader(signature, examples.first_row(signature)),
+        rows=RowReader(signature, examples.first_row(signature), max_rows=options.max_rows),
         example=examples.first_row(signature) if signature.takes_columns else {},
         objects=RowWriter(signature, options.name, options.version),
     )

@@ -65,7 +65,7 @@ class Aligner:
         if rows == 0:
             raise InvalidRequest("there are no rows; send at least one")
         if rows > self._max_rows:
-            raise TooLarge(f"there are {rows} rows; send at most {self._max_rows} in one request")
+            raise too_many(rows, self._max_rows)
         return rows
 
     def _stacked(self, matrix: TensorSpec, given: Given) -> Array:
@@ -103,6 +103,11 @@ class Aligner:
                 return InvalidRequest(f'there is no input "{name}"{suggestion(name, wanted)}')
         absent = [name for name in wanted if name not in names]
         return InvalidRequest(f"inputs are missing: {_listed(absent)}")
+
+
+def too_many(rows: int, most: int) -> TooLarge:
+    """Refuse more rows than the runtime takes at once."""
+    return TooLarge(f"there are {rows} rows; send at most {most} in one request")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
