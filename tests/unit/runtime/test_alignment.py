@@ -214,6 +214,25 @@ def test_answers_are_objects(toy, echoing):
     ]
 
 
+def test_a_whole_number_too_large_for_a_half_is_refused():
+    aligner = Aligner(
+        read_signature(
+            orjson.dumps(
+                {
+                    "inputs": [{"name": "x", "datatype": "FP16", "shape": [-1, 1]}],
+                    "outputs": [{"name": "y", "datatype": "FP16", "shape": [-1]}],
+                }
+            )
+        ),
+        max_rows=9,
+    )
+
+    feeds, _ = aligner.align({"x": int64([[65504], [-7]])})
+    assert feeds["x"].tolist() == [[65504], [-7]]
+    with pytest.raises(InvalidRequest, match="a number that is too large; FP16 takes numbers up to 65504"):
+        aligner.align({"x": ("INT32", np.array([[70_000]], np.int32))})
+
+
 def test_rows_need_answers_that_are_rows():
     document = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 1]}], "columns": ["x"]}
     document["outputs"] = [{"name": "y", "datatype": "FP32", "shape": [3]}]

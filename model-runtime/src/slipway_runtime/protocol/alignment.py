@@ -179,7 +179,9 @@ def _without_null(array: Array, missing: str) -> Array:
 def _as_float(name: str, target: Datatype, array: Array) -> Array:
     with np.errstate(over="ignore"):
         result = array.astype(target.array)
-    if array.dtype.kind == "f" and not np.array_equal(np.isinf(result), np.isinf(array)):
+    # No whole number is too large for the others.
+    narrow = array.dtype.kind == "f" or target.array.itemsize == 2
+    if narrow and not np.array_equal(np.isinf(result), np.isinf(array)):
         raise InvalidRequest(f'input "{name}" has a number that is too large; {target.name} takes {target.takes}')
     return result
 
