@@ -258,6 +258,27 @@ async def test_draining_tells_clients_to_go_and_answers_what_was_begun(begin):
     await asyncio.wait_for(running.task, 10)
 
 
+async def test_a_last_answer_that_is_read_slowly_is_not_cut_off(begin, parts):
+    room = 20_000_000
+    limits = GrpcLimits(stream_window=room, connection_window=room, connection_seconds=0.5)
+    text = b"x" * 8_000_000
+    tensors = [
+        {"name": name, "datatype": kind, "shape": [1]}
+        for name, kind in (("carrier", "BYTES"), ("distance", "FP32"), ("month", "INT64"))
+    ]
+    raws = [struct.pack("<I", len(text)) + text, bytes(4), bytes(8)]
+    message = Request(model_name="toy", inputs=tensors, raw_input_contents=raws).SerializeToString()
+    async with wired(await begin(parts.echo(), limits=limits), window=room) as wire, asyncio.timeout(30):
+        wire.h2.increment_flow_control_window(room)
+        await wire.reply("/inference.GRPCInferenceService/ServerLive", b"")
+        stream = wire.call(INFER, message)
+        await asyncio.sleep(5)  # it is told to go, has not long to say that it knows, and is closed behind its answer
+        await wire.until(lambda: wire.replies[stream].ended)
+
+    assert len(wire.replies[stream].body) > len(text)
+    assert wire.replies[stream].code == 0
+
+
 async def test_an_old_connection_is_told_to_go(begin):
     async with wired(await begin(limits=GrpcLimits(connection_seconds=0))) as wire:
         await wire.until(lambda: len(wire.goaways) == 2)
