@@ -255,8 +255,8 @@ class DataPlane:
         turn, self._turn = self._turn, []
         left = self._loop_seconds
         for batch in self._batches(turn):
-            left -= self._cost_fixed + batch.rows * self._cost_row
-            if left < 0:
+            cost = self._cost_fixed + batch.rows * self._cost_row
+            if cost > left:
                 self._waiting.extend(batch.works)
             else:
                 self._queued_rows -= batch.rows
@@ -274,6 +274,7 @@ class DataPlane:
                 self._give(work, TooLate("the deadline passed before the model could run"))
                 continue
             batch = last.get(work.key)
+                left -= cost
             if batch is None or batch.rows + work.rows > self._batch_rows:
                 batch = last[work.key] = Batch()
                 batches.append(batch)

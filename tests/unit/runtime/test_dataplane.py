@@ -256,3 +256,16 @@ def test_batched_answers_are_those_of_each_request_alone(toy):
         asyncio.run(run(sizes, packed, cap, seed))
 
     check()
+
+
+async def test_a_large_request_keeps_no_small_one_of_its_turn_from_the_loop(engine):
+    plane = plane_for(engine)
+    engine.gate.clear()
+    long, _ = asked(plane, column(*[1] * 100_000))
+    short, _ = asked(plane, column(1))
+
+    assert await answers(short) == [[2]]
+    assert not long.done()
+    engine.gate.set()
+    await answers(long)
+    plane.close()
