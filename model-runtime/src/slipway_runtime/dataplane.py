@@ -170,6 +170,7 @@ class DataPlane:
         # Seconds of a run = fixed + rows * each; both learned, neither trusted for long.
         self._cost_fixed = 20e-6
         self._cost_row = 5e-6
+        self._batched = batched
 
     def learn(self, rows: int, seconds: float) -> None:
         """Take the processor time of a run into account when the next one's is predicted."""
@@ -180,9 +181,13 @@ class DataPlane:
             self._cost_row += 0.1 * (each - self._cost_row)
 
     def warm_up(self, feeds: Feeds, rows: int) -> None:
-        """Run a few times before the first request: code and caches warm, and the time of a run known."""
+        """Run a few times before the first request: code and caches warm, and the time of a run known.
+
+        Raises:
+            SlipwayRuntimeError: If the engine fails.
+        """
         one = {name: array[:1] for name, array in feeds.items()}
-        for some, count in ((feeds, rows), (one, 1)):
+        for some, count in ((feeds, rows), (one, 1)) if self._batched else ((feeds, rows),):
             fastest = min(self._timed(some) for _ in range(5))
             for _ in range(30):
                 self.learn(count, fastest)
@@ -373,8 +378,6 @@ class DataPlane:
             if work.timeline is not None:
                 work.timeline.ran(start, ended, feeds, outputs, offset)
             offset += work.rows
-        if len(batch) > 1 and any(output.shape[:1] != (rows,) for output in outputs):
-            raise EngineFailed("the model gave another number of rows than it took")
         return outputs
 
     def _feeds(self, batch: list[Work]) -> tuple[Feeds, int]:
@@ -386,6 +389,10 @@ class DataPlane:
             if len(packed) == len(batch):
                 return {matrix.tensor: matrix.unpacked(b"".join(packed))}, rows
         if len(batch) == 1:
+        if self._batched:
+            for output in outputs:
+                if len(output) != rows:
+                    raise EngineFailed("the model gave another number of rows than it took")
             return batch[0].feeds, rows
         arrays = [
             {matrix.tensor: matrix.unpacked(work.packed)} if matrix is not None and work.packed else work.feeds

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from slipway_runtime.errors import InvalidRequest
+from slipway_runtime.grpc.codec import GrpcAnswerWriter
+from slipway_runtime.grpc.messages import message_class
 from slipway_runtime.protocol.alignment import Aligner
 from slipway_runtime.protocol.answers import AnswerWriter
 from slipway_runtime.protocol.datatypes import DATATYPES
@@ -374,3 +376,16 @@ def test_a_shape_that_hides_its_size_behind_a_zero_is_refused(name, size):
             decode_infer(orjson.dumps({"inputs": [TENSOR | {"datatype": name, "shape": shape, "data": []}]}))
         with pytest.raises(InvalidRequest, match=r"inputs\[0\] has no values, but shape"):
             decode_infer(*binary_body(b"", datatype=name, shape=shape))
+
+
+def test_an_answer_alone_has_the_shape_that_its_outputs_have(toy):
+    """Outputs of some models are not rows: a model of one row may give three values for it."""
+    arrays = [np.array([1, 2, 3]), np.array([[0.25, 0.75]], np.float32)]
+
+    (body,) = toy.writer.write_batch([1], [b'"7"'], arrays)
+
+    assert [output["shape"] for output in orjson.loads(body)["outputs"]] == [[3], [1, 2]]
+    message = GrpcAnswerWriter(toy.signature, "m", "v").write_batch([1], ["7"], arrays)[0]
+    answer = message_class("inference.ModelInferResponse").FromString(message)
+    assert [list(output.shape) for output in answer.outputs] == [[3], [1, 2]]
+    assert [np.frombuffer(answer.raw_output_contents[0], np.int64).tolist()] == [[1, 2, 3]]

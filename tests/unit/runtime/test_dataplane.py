@@ -269,3 +269,12 @@ async def test_a_large_request_keeps_no_small_one_of_its_turn_from_the_loop(engi
     engine.gate.set()
     await answers(long)
     plane.close()
+
+
+async def test_another_number_of_rows_is_no_answer(engine):
+    engine.run = lambda _: [np.ones(3, np.float32)]
+    plane, free = plane_for(engine), plane_for(engine, batched=False)
+
+    (refused,) = await answers(asked(plane, column(1))[0])
+    assert isinstance(refused, EngineFailed)
+    assert await answers(asked(free, column(1))[0]) == [[1, 1, 1]]
