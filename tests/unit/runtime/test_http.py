@@ -481,3 +481,19 @@ async def test_a_last_answer_that_nobody_reads_is_given_up(start, parts):
     await until(lambda: not served.metrics.connections)
 
     writer.close()
+
+
+async def test_an_answer_that_cannot_be_written_is_a_500_and_leaves_nothing(served, monkeypatch):
+    """Whatever the model gave, somebody waits for an answer: without one the connection stayed for ever."""
+    model = served.server._models[0]
+    for writer in (model.writer, model.objects):
+        for name in ("write", "write_batch"):
+            monkeypatch.setattr(type(writer), name, lambda *_, **__: 1 / 0, raising=False)
+    named = orjson.dumps({"inputs": [TENSOR], "outputs": [{"name": "label"}]})
+    rows = post(b'{"rows": [{"a": 1, "b": 0}]}', path="/predict")
+
+    raw = await served.send(post() * 2 + post(named) + rows)
+
+    assert statuses(raw) == [500] * 4
+    assert served.metrics.in_flight == 0
+    assert b"ZeroDivision" not in raw
