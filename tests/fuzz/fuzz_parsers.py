@@ -34,7 +34,7 @@ from tests.unit.runtime.conftest import echo, linear
 _SIGNATURES = [read_signature(json.dumps(files().signature).encode()) for files in (echo, linear)]
 _ALIGNERS = [Aligner(signature, max_rows=1000) for signature in _SIGNATURES]
 _PACKER = Packer(_SIGNATURES[1], max_rows=1000)
-_READERS = [RowReader(signature, {}) for signature in _SIGNATURES]
+_READERS = [RowReader(signature, {}, max_rows=1000) for signature in _SIGNATURES]
 
 
 def _infer(raw: bytes, length: int | None) -> None:
@@ -51,7 +51,7 @@ def _rows(raw: bytes) -> None:
 def _table(raw: bytes) -> None:
     for reader, aligner in zip(_READERS, _ALIGNERS, strict=True):
         aligner.align(reader.read_table(raw))
-    read_table(raw, DATATYPES, "")
+    read_table(raw, DATATYPES, "", max_rows=1000)
 
 
 def _reference(raw: bytes) -> None:

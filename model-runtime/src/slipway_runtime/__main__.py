@@ -22,6 +22,7 @@ from slipway_runtime.logs import log_as_json
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model, ModelOptions, WorkerOptions, load_model
 from slipway_runtime.observing.options import add_arguments, observing_options
+from slipway_runtime.security.keys import ApiKeys
 from slipway_runtime.security.tls import Tls, TlsFiles
 from slipway_runtime.server import ServerOptions, serve
 from slipway_runtime.several.listing import DIGEST, NAME, read_listing
@@ -175,6 +176,13 @@ def _tls(arguments: argparse.Namespace) -> TlsFiles | None:
     return files
 
 
+def _api_keys(arguments: argparse.Namespace) -> Path | None:
+    path: Path | None = arguments.api_keys
+    if path is not None:
+        ApiKeys(path)  # as above
+    return path
+
+
 def main() -> int:
     """Serve until told to stop; 1 with a sentence if the model must not be served."""
     arguments = _arguments()
@@ -183,7 +191,7 @@ def main() -> int:
     else:
         log_as_json()
     try:
-        tls, observing = _tls(arguments), observing_options(arguments)
+        tls, api_keys, observing = _tls(arguments), _api_keys(arguments), observing_options(arguments)
         models, metrics = _loaded(_asked_for(arguments))
     except CannotServe as error:
         return _gave_up(error.message)
@@ -204,7 +212,7 @@ def main() -> int:
         ),
         observing=observing,
         tls=tls,
-        api_keys=arguments.api_keys,
+        api_keys=api_keys,
         probe_port=arguments.probe_port,
     )
     for model in models:

@@ -48,6 +48,8 @@ from slipway_runtime.protocol.tensors import Array
 
 _log = logging.getLogger(__name__)
 
+_NOT_WRITTEN = "the model's answer could not be written"
+
 Outcome = list[Array] | SlipwayRuntimeError
 """Outputs in the signature's order, or why there are none."""
 
@@ -123,6 +125,14 @@ class Batch:
         self.rows = 0
 
 
+def _tell(work: Work, outcome: Outcome) -> None:
+    """Give one work its outcome, if it is still wanted."""
+    if work.sink is not None:
+        work.sink.settle([work], outcome)
+    elif work.done is not None:
+        work.done(outcome)
+
+
 class Sink(Protocol):
     """Takes the outcome of a run back to all who wait for it, at once.
 
@@ -160,6 +170,7 @@ class DataPlane:
         self._engine = engine
         self._metrics = metrics
         self._limits = limits or PlaneLimits()
+        self._batched = batched
         self._batch_rows = self._limits.batch_rows if batched else 1
         self._loop_seconds = 0.0 if engine.waits else self._limits.loop_seconds
         self._turn: list[Work] = []
@@ -180,9 +191,13 @@ class DataPlane:
             self._cost_row += 0.1 * (each - self._cost_row)
 
     def warm_up(self, feeds: Feeds, rows: int) -> None:
-        """Run a few times before the first request: code and caches warm, and the time of a run known."""
+        """Run a few times before the first request: code and caches warm, and the time of a run known.
+
+        Raises:
+            SlipwayRuntimeError: If the engine fails.
+        """
         one = {name: array[:1] for name, array in feeds.items()}
-        for some, count in ((feeds, rows), (one, 1)):
+        for some, count in ((feeds, rows), (one, 1)) if self._batched else ((feeds, rows),):
             fastest = min(self._timed(some) for _ in range(5))
             for _ in range(30):
                 self.learn(count, fastest)
@@ -255,10 +270,11 @@ class DataPlane:
         turn, self._turn = self._turn, []
         left = self._loop_seconds
         for batch in self._batches(turn):
-            left -= self._cost_fixed + batch.rows * self._cost_row
-            if left < 0:
+            cost = self._cost_fixed + batch.rows * self._cost_row
+            if cost > left:
                 self._waiting.extend(batch.works)
             else:
+                left -= cost
                 self._queued_rows -= batch.rows
                 self._settle(self._compute(batch.works))
         self._feed_worker()
@@ -271,7 +287,7 @@ class DataPlane:
         for work in works:
             if (work.sink is None and work.done is None) or work.deadline < now:
                 self._queued_rows -= work.rows
-                self._give(work, TooLate("the deadline passed before the model could run"))
+                self._fail([work], TooLate("the deadline passed before the model could run"))
                 continue
             batch = last.get(work.key)
             if batch is None or batch.rows + work.rows > self._batch_rows:
@@ -314,16 +330,19 @@ class DataPlane:
     def _settle(self, runs: list[Run]) -> None:
         """Give everybody what is theirs."""
         for works, outcome in runs:
+            if isinstance(outcome, SlipwayRuntimeError):
+                self._fail(works, outcome)
+                continue
             sinks = {work.sink for work in works}
             if len(sinks) == 1 and (sink := sinks.pop()) is not None:
                 try:
                     sink.settle(works, outcome)
                 except Exception:  # noqa: BLE001 -- a bug must not take the loop with it
-                    _log.exception("answers could not be delivered")
+                    _log.exception("answers could not be written")
+                    self._fail(works, EngineFailed(_NOT_WRITTEN))
                 continue
-            if isinstance(outcome, SlipwayRuntimeError) or len(works) == 1:
-                for work in works:
-                    self._give(work, outcome)
+            if len(works) == 1:
+                self._give(works[0], outcome)
                 continue
             offset = 0
             for work in works:
@@ -331,14 +350,24 @@ class DataPlane:
                 self._give(work, [output[offset:end] for output in outcome])
                 offset = end
 
-    def _give(self, work: Work, outcome: Outcome) -> None:
+    def _give(self, work: Work, outcome: list[Array]) -> None:
+        """Give a work its outputs; where that fails the error, as somebody waits for it."""
         try:
-            if work.sink is not None:
-                work.sink.settle([work], outcome)
-            elif work.done is not None:
-                work.done(outcome)
+            _tell(work, outcome)
         except Exception:  # noqa: BLE001 -- one answer must not take the others of its batch with it
-            _log.exception("an answer could not be delivered")
+            _log.exception("an answer could not be written")
+            self._fail([work], EngineFailed(_NOT_WRITTEN))
+
+    def _fail(self, works: Sequence[Work], error: SlipwayRuntimeError) -> None:
+        """Give the error to all of them who still wait, and count those."""
+        for work in works:
+            if work.sink is None and work.done is None:
+                continue
+            self._metrics.failed(type(error).__name__)
+            try:
+                _tell(work, error)
+            except Exception:  # noqa: BLE001 -- as above
+                _log.exception("an error could not be written")
 
     def _compute(self, batch: list[Work]) -> list[Run]:
         """Run a batch; if it fails, each request alone, so that only the culprit gets the error."""
@@ -350,12 +379,10 @@ class DataPlane:
                 # What a caller's values bring about is counted, not logged: a log is no place for a flood.
                 level = logging.DEBUG if isinstance(error, (Refused, TooLarge, Unavailable, TooLate)) else logging.ERROR
                 _log.log(level, "a run failed: %s", error.__cause__ or error)
-                self._metrics.failed(type(error).__name__)
                 return [(batch, error)]
         except Exception:  # noqa: BLE001 -- an engine may raise anything; the worker must live on
             if len(batch) == 1:
                 _log.exception("a run failed")
-                self._metrics.failed(EngineFailed.__name__)
                 return [(batch, EngineFailed("the model's engine failed"))]
         return [run for work in batch for run in self._compute([work])]
 
@@ -364,6 +391,10 @@ class DataPlane:
         feeds, rows = self._feeds(batch)
         start, start_worked = perf_counter(), thread_time()
         outputs = self._engine.run(feeds)
+        if self._batched:
+            for output in outputs:
+                if len(output) != rows:
+                    raise EngineFailed("the model gave another number of rows than it took")
         self.learn(rows, thread_time() - start_worked)
         ended = perf_counter()
         self._metrics.ran(rows, ended - start, feeds, outputs)
@@ -372,8 +403,6 @@ class DataPlane:
             if work.timeline is not None:
                 work.timeline.ran(start, ended, feeds, outputs, offset)
             offset += work.rows
-        if len(batch) > 1 and any(output.shape[:1] != (rows,) for output in outputs):
-            raise EngineFailed("the model gave another number of rows than it took")
         return outputs
 
     def _feeds(self, batch: list[Work]) -> tuple[Feeds, int]:

@@ -11,7 +11,8 @@ from slipway_runtime.dataplane import DataPlane, PlaneLimits
 from slipway_runtime.engines.base import Engine
 from slipway_runtime.engines.model_files import prove, read_examples, read_file, read_model
 from slipway_runtime.engines.onnx import OnnxEngine
-from slipway_runtime.errors import CannotServe
+from slipway_runtime.engines.rows import example_feeds, prove_rows
+from slipway_runtime.errors import CannotServe, SlipwayRuntimeError
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.observing.reference import read_reference
 from slipway_runtime.observing.values import ValueCounts
@@ -102,11 +103,16 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
 
         engine = WorkerEngine(worker.socket, signature, seconds=worker.seconds, start_seconds=worker.start_seconds)
     prove(engine, signature, examples)
+    feeds, rows = example_feeds(examples, signature)
+    prove_rows(engine, signature, feeds, rows)
     _watch_values(options, signature, metrics)
     aligner = Aligner(signature, max_rows=options.max_rows)
     packer = Packer(signature, max_rows=options.max_rows)
     plane = DataPlane(engine, metrics, batched=signature.is_batched, limits=options.plane, matrix=packer.matrix)
-    plane.warm_up(*aligner.align(examples.inputs))
+    try:
+        plane.warm_up(feeds, rows)
+    except SlipwayRuntimeError as error:
+        raise CannotServe(f"the model answered the example rows, and then no more: {error.message}") from error
     return Model(
         name=options.name,
         version=options.version,
@@ -117,7 +123,7 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
         aligner=aligner,
         packer=packer,
         writer=AnswerWriter(signature, options.name, options.version),
-        rows=RowReader(signature, examples.first_row(signature)),
+        rows=RowReader(signature, examples.first_row(signature), max_rows=options.max_rows),
         example=examples.first_row(signature) if signature.takes_columns else {},
         objects=RowWriter(signature, options.name, options.version),
     )

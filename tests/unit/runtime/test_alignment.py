@@ -8,6 +8,7 @@ import pytest
 
 from slipway_runtime.errors import CannotServe, InvalidRequest, TooLarge
 from slipway_runtime.protocol.alignment import Aligner
+from slipway_runtime.protocol.rows import RowReader
 from slipway_runtime.protocol.signature import read_signature
 from slipway_runtime.protocol.tensors import NULL
 
@@ -211,3 +212,32 @@ def test_answers_are_objects(toy, echoing):
     assert orjson.loads(echoing.objects.write("7", upright))["predictions"] == [
         {"carrier": "UA", "distance": 0.1, "month": 5}
     ]
+
+
+def test_a_whole_number_too_large_for_a_half_is_refused():
+    aligner = Aligner(
+        read_signature(
+            orjson.dumps(
+                {
+                    "inputs": [{"name": "x", "datatype": "FP16", "shape": [-1, 1]}],
+                    "outputs": [{"name": "y", "datatype": "FP16", "shape": [-1]}],
+                }
+            )
+        ),
+        max_rows=9,
+    )
+
+    feeds, _ = aligner.align({"x": int64([[65504], [-7]])})
+    assert feeds["x"].tolist() == [[65504], [-7]]
+    with pytest.raises(InvalidRequest, match="a number that is too large; FP16 takes numbers up to 65504"):
+        aligner.align({"x": ("INT32", np.array([[70_000]], np.int32))})
+
+
+def test_rows_need_answers_that_are_rows():
+    document = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 1]}], "columns": ["x"]}
+    document["outputs"] = [{"name": "y", "datatype": "FP32", "shape": [3]}]
+    reader = RowReader(read_signature(orjson.dumps(document)), {}, max_rows=9)
+
+    for read in (reader.read, reader.read_table):
+        with pytest.raises(InvalidRequest, match="does not give an answer for each row; use the infer endpoint"):
+            read(rows({"x": 1}))

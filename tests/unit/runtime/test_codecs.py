@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from slipway_runtime.errors import InvalidRequest
+from slipway_runtime.grpc.codec import GrpcAnswerWriter
+from slipway_runtime.grpc.messages import message_class
 from slipway_runtime.protocol.alignment import Aligner
 from slipway_runtime.protocol.answers import AnswerWriter
 from slipway_runtime.protocol.datatypes import DATATYPES
@@ -341,3 +344,48 @@ def test_a_batch_of_answers_reads_as_each_by_itself(data, sizes):
         part = [array[start : start + rows] for array in arrays]
         assert body == writer.write(str(index), part, None, binary=False).body
         start += rows
+
+
+def asks_for(names):
+    return orjson.dumps({"inputs": [TENSOR], "outputs": [{"name": name} for name in names]})
+
+
+def test_an_output_that_is_asked_for_twice_is_named():
+    with pytest.raises(InvalidRequest, match=r'outputs\[2\].name "a" is given twice'):
+        decode_infer(asks_for(["a", "b", "a"]))
+
+
+def test_many_outputs_take_a_time_that_grows_with_their_number_alone():
+    start = thread_time()
+    decode_infer(asks_for(f"x{number}" for number in range(20_000)))
+
+    assert thread_time() - start < 1.0, "8 s where each was compared with all before it"
+
+
+def test_outputs_behind_one_that_the_model_does_not_have_are_not_read(toy):
+    request = decode_infer(asks_for(["label", "labels", "more"]), known=toy.writer.names)
+
+    assert [output.name for output in request.outputs or ()] == ["label", "labels"]
+
+
+@pytest.mark.parametrize("size", [1 << 32, 1 << 62, (1 << 63) - 1, (1 << 64) - 1])
+@pytest.mark.parametrize("name", ["FP32", "BOOL", "BYTES"])
+def test_a_shape_that_hides_its_size_behind_a_zero_is_refused(name, size):
+    for shape in ([0, size], [0, 1 << 40, 1 << 40]):
+        with pytest.raises(InvalidRequest, match=r"inputs\[0\].data has no values, but shape .* is larger than any"):
+            decode_infer(orjson.dumps({"inputs": [TENSOR | {"datatype": name, "shape": shape, "data": []}]}))
+        with pytest.raises(InvalidRequest, match=r"inputs\[0\] has no values, but shape"):
+            decode_infer(*binary_body(b"", datatype=name, shape=shape))
+
+
+def test_an_answer_alone_has_the_shape_that_its_outputs_have(toy):
+    """Outputs of some models are not rows: a model of one row may give three values for it."""
+    arrays = [np.array([1, 2, 3]), np.array([[0.25, 0.75]], np.float32)]
+
+    (body,) = toy.writer.write_batch([1], [b'"7"'], arrays)
+
+    assert [output["shape"] for output in orjson.loads(body)["outputs"]] == [[3], [1, 2]]
+    message = GrpcAnswerWriter(toy.signature, "m", "v").write_batch([1], ["7"], arrays)[0]
+    answer = message_class("inference.ModelInferResponse").FromString(message)
+    assert [list(output.shape) for output in answer.outputs] == [[3], [1, 2]]
+    assert [np.frombuffer(answer.raw_output_contents[0], np.int64).tolist()] == [[1, 2, 3]]

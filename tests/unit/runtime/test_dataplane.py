@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipway_runtime.dataplane import DataPlane, PackedWork, PlaneLimits
-from slipway_runtime.errors import EngineFailed, Overloaded, Refused, TooLate
+from slipway_runtime.dataplane import DataPlane, PackedWork, PlaneLimits, Work
+from slipway_runtime.errors import EngineFailed, Overloaded, Refused, TooLate, Unavailable
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.protocol.packing import Packed
 
@@ -181,7 +181,7 @@ async def test_an_answer_that_cannot_be_delivered_harms_no_other(engine, caplog)
 
     plane.submit({"x": column(1)}, 1, broken)
     assert await answers(asked(plane, column(2))[0]) == [[4]]
-    assert "could not be delivered" in caplog.text
+    assert "could not be written" in caplog.text
 
 
 async def test_work_whose_deadline_has_passed_is_dropped(engine):
@@ -256,3 +256,76 @@ def test_batched_answers_are_those_of_each_request_alone(toy):
         asyncio.run(run(sizes, packed, cap, seed))
 
     check()
+
+
+async def test_an_answer_that_cannot_be_written_is_an_error_for_who_waits(engine, caplog):
+    plane = plane_for(engine)
+    told = []
+
+    def broken(outcome):
+        told.append(outcome)
+        assert isinstance(outcome, Exception), "another number of rows"
+
+    class Broken:
+        def settle(self, works, outcome):
+            told.extend(type(outcome) for _ in works)
+            assert isinstance(outcome, Exception), "another shape"
+
+    plane.submit({"x": column(1)}, 1, broken)
+    assert await answers(asked(plane, column(2))[0]) == [[4]]
+    assert isinstance(told.pop(), EngineFailed)
+
+    told.clear()
+    sink = Broken()
+    for _ in range(2):
+        work = Work({"x": column(1)}, 1, lambda _: None)
+        work.done, work.sink = None, sink
+        plane.enqueue(work)
+    assert await answers(asked(plane, np.ones((1, 2), np.float32))[0]) == [[2, 2]]
+    assert told == [list, list, EngineFailed, EngineFailed]
+    assert failures(plane) == {"EngineFailed": 3}
+    assert "could not be written" in caplog.text
+
+
+async def test_a_large_request_keeps_no_small_one_of_its_turn_from_the_loop(engine):
+    plane = plane_for(engine)
+    engine.gate.clear()
+    long, _ = asked(plane, column(*[1] * 100_000))
+    short, _ = asked(plane, column(1))
+
+    assert await answers(short) == [[2]]
+    assert not long.done()
+    engine.gate.set()
+    await answers(long)
+    plane.close()
+
+
+async def test_failures_are_counted_by_the_request(engine):
+    plane = plane_for(engine)
+    engine.run = lambda _: raised(Unavailable("away"))
+    first = [asked(plane, column(value))[0] for value in range(5)]
+    late = asyncio.get_running_loop().create_future()
+    plane.submit({"x": column(2)}, 1, late.set_result, deadline=perf_counter() - 0.001)
+    _, gone = asked(plane, column(3))
+    gone.cancel()
+    await answers(*first, late)
+
+    assert failures(plane) == {"Unavailable": 5, "TooLate": 1}
+
+
+async def test_another_number_of_rows_is_no_answer(engine):
+    engine.run = lambda _: [np.ones(3, np.float32)]
+    plane, free = plane_for(engine), plane_for(engine, batched=False)
+
+    (refused,) = await answers(asked(plane, column(1))[0])
+    assert isinstance(refused, EngineFailed)
+    assert await answers(asked(free, column(1))[0]) == [[1, 1, 1]]
+
+
+def raised(error):
+    raise error
+
+
+def failures(plane):
+    counted = plane._metrics.state()["slipway_failures_total"]
+    return {labels.split('"')[1]: numbers[0] for labels, numbers in counted.items()}

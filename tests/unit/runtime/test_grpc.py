@@ -69,8 +69,21 @@ WRONG = [
     pytest.param({"model_name": "other"}, 5, 'this is "toy"', id="model"),
     pytest.param({"model_version": "9"}, 5, 'this is "c0ffee1234"', id="version"),
     pytest.param({"outputs": [{"name": "labels"}]}, 3, 'did you mean "label"', id="output"),
+    pytest.param({"outputs": [{"name": "label"}] * 2}, 3, 'outputs[1].name "label" is given twice', id="twice"),
     pytest.param({"raw_input_contents": [b"1234"]}, 3, "has 4 bytes, but 2 values of FP32 are 8", id="bytes"),
     pytest.param({"raw_input_contents": [b"", b""]}, 3, "2 items for 1 inputs", id="raw-count"),
+    pytest.param(
+        {"inputs": [{"name": "input", "datatype": "FP32", "shape": [0, (1 << 63) - 1]}], "raw_input_contents": [b""]},
+        3,
+        "has no values, but shape",
+        id="huge-raw",
+    ),
+    pytest.param(
+        {"inputs": [{"name": "input", "datatype": "FP32", "shape": [0, (1 << 63) - 1]}], "raw_input_contents": []},
+        3,
+        "inputs[0].contents has no values, but shape",
+        id="huge",
+    ),
     pytest.param({"inputs": []}, 3, "raw_input_contents has 1 items for 0", id="no-inputs"),
     pytest.param({"inputs": [{"name": "input", "datatype": "FP31", "shape": [1, 2]}]}, 3, "FP32", id="datatype"),
     pytest.param({"inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 2]}]}, 3, "negative", id="shape"),
@@ -243,6 +256,27 @@ async def test_draining_tells_clients_to_go_and_answers_what_was_begun(begin):
     assert wire.replies[late].code == 0
     assert [last for _, last in wire.goaways] == [2**31 - 1, late]
     await asyncio.wait_for(running.task, 10)
+
+
+async def test_a_last_answer_that_is_read_slowly_is_not_cut_off(begin, parts):
+    room = 20_000_000
+    limits = GrpcLimits(stream_window=room, connection_window=room, connection_seconds=0.5)
+    text = b"x" * 8_000_000
+    tensors = [
+        {"name": name, "datatype": kind, "shape": [1]}
+        for name, kind in (("carrier", "BYTES"), ("distance", "FP32"), ("month", "INT64"))
+    ]
+    raws = [struct.pack("<I", len(text)) + text, bytes(4), bytes(8)]
+    message = Request(model_name="toy", inputs=tensors, raw_input_contents=raws).SerializeToString()
+    async with wired(await begin(parts.echo(), limits=limits), window=room) as wire, asyncio.timeout(30):
+        wire.h2.increment_flow_control_window(room)
+        await wire.reply("/inference.GRPCInferenceService/ServerLive", b"")
+        stream = wire.call(INFER, message)
+        await asyncio.sleep(5)  # it is told to go, has not long to say that it knows, and is closed behind its answer
+        await wire.until(lambda: wire.replies[stream].ended)
+
+    assert len(wire.replies[stream].body) > len(text)
+    assert wire.replies[stream].code == 0
 
 
 async def test_an_old_connection_is_told_to_go(begin):

@@ -454,3 +454,46 @@ async def test_a_caller_that_waits_no_longer_is_told_so(client, path, seconds, s
     for _ in range(2):  # the second time its head is known
         answer = await client.post(path, content=body, headers={"x-request-timeout": seconds})
         assert answer.status_code == status, answer.text
+
+
+LARGE = orjson.dumps({"rows": [{"carrier": "x" * 8_000_000, "distance": 1, "month": 1}]})
+
+
+async def test_a_last_answer_that_is_read_slowly_is_not_cut_off(start, parts):
+    served = await start(parts.echo())
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.server.port, limit=4096)
+    writer.write(post(LARGE, "Connection: close", path="/predict"))
+    head = await reader.readuntil(b"\r\n\r\n")
+    await asyncio.sleep(3.2)  # longer than a connection lingers of which all has been sent
+    body = await asyncio.wait_for(reader.read(), 10)
+
+    assert statuses(head) == [200]
+    assert len(body) == int(re.findall(rb"content-length: (\d+)", head)[0])
+    writer.close()
+    await until(lambda: not served.metrics.connections)
+
+
+async def test_a_last_answer_that_nobody_reads_is_given_up(start, parts):
+    served = await start(parts.echo(), limits=HttpLimits(write_seconds=0.5))
+    _, writer = await asyncio.open_connection("127.0.0.1", served.server.port, limit=4096)
+    writer.write(post(LARGE, "Connection: close", path="/predict"))
+    await until(lambda: served.metrics.connections)
+    await until(lambda: not served.metrics.connections)
+
+    writer.close()
+
+
+async def test_an_answer_that_cannot_be_written_is_a_500_and_leaves_nothing(served, monkeypatch):
+    """Whatever the model gave, somebody waits for an answer: without one the connection stayed for ever."""
+    model = served.server._models[0]
+    for writer in (model.writer, model.objects):
+        for name in ("write", "write_batch"):
+            monkeypatch.setattr(type(writer), name, lambda *_, **__: 1 / 0, raising=False)
+    named = orjson.dumps({"inputs": [TENSOR], "outputs": [{"name": "label"}]})
+    rows = post(b'{"rows": [{"a": 1, "b": 0}]}', path="/predict")
+
+    raw = await served.send(post() * 2 + post(named) + rows)
+
+    assert statuses(raw) == [500] * 4
+    assert served.metrics.in_flight == 0
+    assert b"ZeroDivision" not in raw

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
+from time import thread_time
 
 import httpx
 import orjson
 import pytest
 
+from slipway_runtime.errors import TooLarge
 from slipway_runtime.http.limits import HttpLimits
 
 TENSOR = {"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [1, 0]}
@@ -106,3 +109,30 @@ async def test_a_slow_body_byte_by_byte_is_let_go(start):
 
     assert answer.startswith(b"HTTP/1.1 408 ")
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        pytest.param(b"a,b\n" + b",\n" * 2_000_000, "text/csv", id="csv"),
+        pytest.param(b"a,b\n" + b"\n" * 4_000_000, "text/csv", id="empty-lines"),
+        pytest.param(b'{"rows": [' + b'{"a":1,"b":0},' * 70_000 + b"1]}", "application/json", id="json"),
+    ],
+)
+async def test_rows_beyond_the_limit_are_not_kept(start, body, kind):
+    """They are refused as they are read: a body of 4 MB took 400 MB and five seconds of the loop."""
+    served = await start()
+    reader = served.server._models[0].rows
+    tracemalloc.start()
+    began = thread_time()
+    with pytest.raises(TooLarge, match=r"there are (70001 rows|more than 65536 lines); send at most"):
+        (reader.read_table if kind == "text/csv" else reader.read)(body)
+    _, most = tracemalloc.get_traced_memory()
+    took = thread_time() - began
+    tracemalloc.stop()
+
+    assert most < 80e6
+    assert took < 3.0  # most of it tracemalloc's
+    async with client_of(served) as client:
+        answer = await client.post("/predict", content=body, headers={"content-type": kind})
+        assert (answer.status_code, (await client.post(PATH, content=INFER)).status_code) == (413, 200)

@@ -8,8 +8,10 @@ import os
 import orjson
 import pytest
 
+from slipway_runtime.engines.model_files import read_examples
+from slipway_runtime.engines.onnx import OnnxEngine
 from slipway_runtime.engines.onnx_file import refuse_external_data
-from slipway_runtime.errors import CannotServe
+from slipway_runtime.errors import CannotServe, EngineFailed, TooLarge
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import load_model
 
@@ -134,3 +136,90 @@ def test_operators_of_another_library_are_refused_and_none_is_loaded(parts, tmp_
 
     with pytest.raises(CannotServe, match="cannot load the model"):
         load(files.write(tmp_path / "model"))
+
+
+def one_output(parts, name, *nodes, more=(), rows=1, data=(0.0,), **specified):
+    """A model of one matrix with one output of numbers."""
+    width = 2
+    graph = (*nodes, *more, parts.value(11, "x", parts.FLOAT, specified.pop("fixed", -1), width))
+    files = parts.linear()
+    files.onnx = parts.onnx_model(*graph, parts.value(12, name, parts.FLOAT, -1))
+    shape = specified.pop("shape", [-1])
+    files.signature["outputs"] = [{"name": name, "datatype": "FP32", "shape": shape}]
+    files.signature |= {"task": "regression", "classes": None} | specified
+    flat = [1.0, 0.0] * rows
+    files.examples["inputs"] = [{"name": "input", "datatype": "FP32", "shape": [rows, width], "data": flat}]
+    files.examples["outputs"] = [{"name": name, "datatype": "FP32", "shape": [len(data)], "data": list(data)}]
+    return files
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_model_whose_answers_are_not_one_a_row_is_refused(parts, tmp_path, rows):
+    """Three values for three example rows look right, and one for one: another number of rows tells."""
+    mean = parts.node("ReduceMean", ["x"], ["m"], keepdims=0)
+    kept = parts.node("Identity", ["three"], ["y"])
+    fixed = one_output(parts, "y", kept, more=[parts.floats("three", [[0.0]] * 3)], rows=rows, data=[0.0] * 3)
+    fixed.examples["outputs"][0]["shape"] = [3, 1]
+    one = one_output(
+        parts, "y", mean, parts.node("Reshape", ["m", "s"], ["y"]), more=[one_dimension(parts)], data=[0.5]
+    )
+
+    with pytest.raises(CannotServe, match=r"answer y to 1 example row has shape \[3, 1\].*one for each row"):
+        load(fixed.write(tmp_path / "fixed"))
+    with pytest.raises(CannotServe, match=r"answer y to 2 example rows has shape \[1\].*one for each row"):
+        load(one.write(tmp_path / "one"))
+
+
+def one_dimension(parts):
+    return parts.part(5, parts.number(1, 1), parts.number(2, 7), parts.part(8, "s"), parts.part(9, b"\1" + bytes(7)))
+
+
+def test_a_model_of_one_row_at_a_time_is_served(parts, tmp_path):
+    files = one_output(parts, "y", parts.node("Squeeze", ["x"], ["y"]), fixed=1)
+    files.examples["outputs"] = [{"name": "y", "datatype": "FP32", "shape": [2], "data": [1.0, 0.0]}]
+    files.signature["outputs"][0]["shape"] = [2]
+    files.signature["inputs"][0]["shape"] = [1, 2]
+    assert not load(files.write(tmp_path / "said")).signature.is_batched
+
+    files = parts.linear()
+    ends = (parts.value(11, "x", parts.FLOAT, 1, 2), *parts.LINEAR_ENDS[1:])
+    files.onnx = parts.onnx_model(*parts.LINEAR, parts.floats("w", parts.WEIGHTS), *ends)
+    first = {"inputs": ([1, 2], [1.0, 0.0]), "outputs": ([1, 2], [0.880797, 0.119203])}
+    for side, (shape, data) in first.items():
+        files.examples[side] = [files.examples[side][-1] | {"shape": shape, "data": data}]
+    assert load(files.write(tmp_path / "unsaid")).name == "toy"
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_model_of_so_many_rows_at_once_is_served_if_it_says_so_and_else_refused(parts, tmp_path, said):
+    files = parts.linear()
+    ends = (parts.value(11, "x", parts.FLOAT, 2, 2), *parts.LINEAR_ENDS[1:])
+    files.onnx = parts.onnx_model(*parts.LINEAR, parts.floats("w", parts.WEIGHTS), *ends)
+    if said:
+        files.signature["inputs"][0]["shape"] = [2, 2]
+        assert load(files.write(tmp_path)).plane.is_idle
+    else:
+        with pytest.raises(CannotServe, match="the model answers 2 example rows, but not one of them"):
+            load(files.write(tmp_path))
+
+
+def test_a_bound_on_the_rows_of_callers_is_none_on_the_examples(parts, tmp_path):
+    model = load(dataclasses.replace(parts.linear().write(tmp_path), max_rows=1))
+
+    with pytest.raises(TooLarge):
+        model.aligner.align(read_examples((tmp_path / "examples.json").read_bytes(), model.signature).inputs)
+
+
+def test_a_model_that_ends_while_it_warms_up_is_refused(parts, tmp_path, monkeypatch):
+    asked = []
+
+    def run(engine, feeds):
+        asked.append(feeds)
+        if len(asked) > 3:
+            raise EngineFailed("no memory")
+        return once(engine, feeds)
+
+    once = OnnxEngine.run
+    monkeypatch.setattr(OnnxEngine, "run", run)
+    with pytest.raises(CannotServe, match="answered the example rows, and then no more: no memory"):
+        load(parts.linear().write(tmp_path))

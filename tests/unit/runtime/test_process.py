@@ -296,3 +296,16 @@ async def test_limits_are_arguments_and_probes_are_let_in_beyond_them(parts, tmp
             assert (answer.status_code, "connection" in answer.headers) == (200, False)
             await asyncio.sleep(1.6)
             assert (await client.post(url, content=INFER)).headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_keys_that_cannot_be_are_said_once(parts, tmp_path, workers):
+    keys = tmp_path / "keys"
+    keys.write_text("short\n")
+    options = parts.linear().write(tmp_path / "model")
+    async with process(options, "--workers", workers, "--api-keys", str(keys), port=free_port()) as one:
+        _, log = await asyncio.wait_for(one.communicate(), 15)
+
+    (said,) = [line for line in map(orjson.loads, log.splitlines()) if line["level"] == "error"]
+    assert one.returncode == 1
+    assert said["event"] == f"key 1 of {keys} must be 16 to 512 visible characters of ASCII"

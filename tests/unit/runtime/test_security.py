@@ -300,3 +300,35 @@ async def test_no_key_is_ever_logged(start, keys, monkeypatch):
 
     assert lines
     assert KEY.encode() not in b"".join(lines)
+
+
+async def test_connections_that_end_while_a_server_drains_do_not_end_it(start, authority):
+    """Over TLS a connection has no socket any more one turn of the loop before it is told of its end."""
+    served = await start(tls=authority.files(), drain_seconds=5.0)
+    context = authority.trusting()
+    opened = [await asyncio.open_connection("localhost", served.server.port, ssl=context) for _ in range(5)]
+    await until(lambda: served.metrics.connections == len(opened))
+    connections = tuple(served.server._shared.connections)
+    for connection in connections:
+        connection.abort()
+    while served.metrics.connections:
+        for connection in connections:
+            connection.close_if_idle(time.perf_counter(), 0.0)
+        await asyncio.sleep(0)
+    for _, writer in opened:
+        writer.close()
+
+
+async def test_a_last_answer_that_is_read_slowly_over_tls_is_not_cut_off(start, authority, parts):
+    served = await start(parts.echo(), tls=authority.files())
+    body = orjson.dumps({"rows": [{"carrier": "x" * 8_000_000, "distance": 1, "month": 1}]})
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection(
+        "localhost", served.server.port, ssl=authority.trusting(), limit=4096
+    )
+    writer.write(head.encode() + body)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    await asyncio.sleep(3.2)  # longer than a connection lingers of which all has been sent
+
+    assert len(await asyncio.wait_for(reader.read(), 10)) > 8_000_000
+    writer.close()

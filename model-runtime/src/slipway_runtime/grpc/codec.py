@@ -7,9 +7,8 @@ otherwise by the parameter ``binary_data_output``. FP16 has no field, so it is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import accumulate, pairwise
-from math import prod
 from typing import Any, NamedTuple
 
 from slipway_runtime.errors import InvalidRequest
@@ -18,7 +17,7 @@ from slipway_runtime.protocol.alignment import Given
 from slipway_runtime.protocol.datatypes import DATATYPES, Datatype, datatype_named
 from slipway_runtime.protocol.requests import RequestedOutput
 from slipway_runtime.protocol.signature import Signature
-from slipway_runtime.protocol.tensors import MAX_DIMENSIONS, Array, from_binary, from_values, to_binary
+from slipway_runtime.protocol.tensors import MAX_DIMENSIONS, Array, count_of, from_binary, from_values, to_binary
 
 _Request = message_class("inference.ModelInferRequest")
 _Answer = message_class("inference.ModelInferResponse")
@@ -59,7 +58,28 @@ def read_infer(message: bytes) -> GrpcInferRequest:
     Raises:
         InvalidRequest: If anything in it is not as the protocol says.
     """
-    request = decoded(_Request, message)
+    return infer_of(request_of(message))
+
+
+def request_of(message: bytes) -> Any:
+    """Decode a message: whom it asks is known, and nothing of what it says is looked at.
+
+    Raises:
+        InvalidRequest: If it is none.
+    """
+    return decoded(_Request, message)
+
+
+def infer_of(request: Any, known: Container[str] | None = None) -> GrpcInferRequest:
+    """Read an infer request that is decoded.
+
+    Args:
+        request: The message.
+        known: The names of the model's outputs, as in `slipway_runtime.protocol.requests.infer_of`.
+
+    Raises:
+        InvalidRequest: If anything in it is not as the protocol says.
+    """
     raws = request.raw_input_contents
     tensors = request.inputs
     if raws and len(raws) != len(tensors):
@@ -89,7 +109,7 @@ def read_infer(message: bytes) -> GrpcInferRequest:
     raw = bool(raws)
     if request.parameters:
         raw = _flag(request.parameters, "binary_data_output", default=raw)
-    outputs = _outputs(request.outputs) if request.outputs else None
+    outputs = _outputs(request.outputs, known) if request.outputs else None
     return GrpcInferRequest(request.model_name, request.model_version, request.id, inputs, outputs, raw)
 
 
@@ -98,9 +118,10 @@ def _typed(contents: Any, datatype: Datatype, shape: tuple[int, ...], field: str
     if place is None:
         raise InvalidRequest(f"{field} cannot hold {datatype.name}; send it in raw_input_contents")
     values = list(getattr(contents, place))
-    if len(values) != prod(shape):
+    expected = count_of(shape, field)
+    if len(values) != expected:
         raise InvalidRequest(
-            f"{field}.{place} has {len(values)} values, but shape {list(shape)} of {datatype.name} needs {prod(shape)}"
+            f"{field}.{place} has {len(values)} values, but shape {list(shape)} of {datatype.name} needs {expected}"
         )
     if datatype.is_text:
         values = [_text(value, f"{field}.{place}[{index}]") for index, value in enumerate(values)]
@@ -114,7 +135,7 @@ def _text(value: bytes, field: str) -> str:
         raise InvalidRequest(f"{field} is not UTF-8") from None
 
 
-def _outputs(items: Any) -> tuple[RequestedOutput, ...]:
+def _outputs(items: Any, known: Container[str] | None) -> tuple[RequestedOutput, ...]:
     names: dict[str, None] = {}
     for index, item in enumerate(items):
         if item.name in names:
@@ -124,6 +145,8 @@ def _outputs(items: Any) -> tuple[RequestedOutput, ...]:
                 f"outputs[{index}].parameters.classification is not supported; ask for the labels by name"
             )
         names[item.name] = None
+        if known is not None and item.name not in known:
+            break
     return tuple(RequestedOutput(name, binary=True) for name in names)
 
 
@@ -181,6 +204,9 @@ class GrpcAnswerWriter:
             ids: Echoed as ``id``.
             arrays: All outputs for the rows of all requests.
         """
+        if len(sizes) == 1:
+            # Alone, a request has an answer of any shape: the outputs of some models are not rows.
+            return [self.write(ids[0], arrays, None, raw=True)]
         if any(spec.datatype.is_text for spec in self._specs):
             bounds = [0, *accumulate(sizes)]
             parts = [[array[begin:end] for array in arrays] for begin, end in pairwise(bounds)]

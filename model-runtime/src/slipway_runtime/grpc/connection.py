@@ -10,6 +10,7 @@ from slipway_runtime.grpc.frames import Broken
 from slipway_runtime.grpc.incoming import GOODBYE, Incoming
 from slipway_runtime.grpc.outgoing import Outgoing, Sending
 from slipway_runtime.grpc.status import CallFailed, Code
+from slipway_runtime.sockets import has_unsent
 
 _LINGER_SECONDS = 2.0
 _GOODBYE_SECONDS = 1.0
@@ -144,6 +145,10 @@ class Connection(Incoming):
         self._begun = self._noise = self._given_up = 0
         if self.site.shared.keys is not None:
             self._reader.forget()  # they may have been read again
+        if self._closing and has_unsent(self._transport):
+            # The last frames are on their way to a client that reads slowly: the first of the bounds is theirs.
+            self._write_blocked_since = self._write_blocked_since or self._since
+            self._since = now
         waited = now - self._since
         if (
             (self._write_blocked_since and now - self._write_blocked_since > limits.write_seconds)

@@ -9,7 +9,7 @@ from slipway_runtime import __version__
 from slipway_runtime.dataplane import Outcome
 from slipway_runtime.errors import SlipwayRuntimeError
 from slipway_runtime.grpc.calls import Call, Method
-from slipway_runtime.grpc.codec import GrpcAnswerWriter, read_infer
+from slipway_runtime.grpc.codec import GrpcAnswerWriter, infer_of, request_of
 from slipway_runtime.grpc.headers import Block
 from slipway_runtime.grpc.messages import INFERENCE, decoded, message_class
 from slipway_runtime.grpc.usual import UsualCalls
@@ -84,9 +84,10 @@ class Inference:
         usual = self._usual
         if usual is not None and usual.take(call, message):
             return
-        request = read_infer(message)
-        found = self._find(call, request.model, request.version)
+        asked = request_of(message)
+        found = self._find(call, asked.model_name, asked.model_version)
         model = found.model
+        request = infer_of(asked, model.writer.names)
         model.writer.check(request.outputs)
         feeds, rows = model.aligner.align(request.inputs)
         if usual is not None:

@@ -8,8 +8,6 @@ the server asks all of them twice a second (`Connection.sweep`).
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import termios
 from time import perf_counter
 from typing import cast
 
@@ -17,6 +15,7 @@ from slipway_runtime.http.answers import Answer, failure
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.http.incoming import Incoming, State
 from slipway_runtime.http.shared import Shared
+from slipway_runtime.sockets import has_unread, has_unsent
 
 _LINGER_SECONDS = 2.0
 _IDLE = State.IDLE  # to look a member up takes 40 ns
@@ -188,8 +187,7 @@ class Connection(Incoming):
             return
         waited = now - self._since
         if self._state is State.CLOSING:
-            if waited > _LINGER_SECONDS:
-                self._transport.abort()
+            self._linger(now)
         elif self._state is State.IDLE:
             if waited > limits.idle_seconds:
                 self._transport.close()
@@ -199,6 +197,14 @@ class Connection(Incoming):
         elif waited > limits.body_seconds + self._received / limits.body_bytes_per_second:
             self._refuse(failure(408, "the request's body did not arrive in time"))
 
+    def _linger(self, now: float) -> None:
+        if has_unsent(self._transport):
+            # The last answer is on its way to a client that reads slowly: it has as long as others are given.
+            self._write_blocked_since = self._write_blocked_since or self._since
+            self._since = now
+        elif now - self._since > _LINGER_SECONDS:
+            self._transport.abort()
+
     def touch(self, now: float) -> None:
         """Count time from now."""
         self._since = now
@@ -207,17 +213,8 @@ class Connection(Incoming):
         """Close if nothing has been asked for a moment (while draining)."""
         if self._state is not State.IDLE or self._pending or now - self._since < settled:
             return
-        if not self._has_unread():
+        if not has_unread(self._transport):
             self._transport.close()
-
-    def _has_unread(self) -> bool:
-        """Whether the kernel holds a request that the loop has not read: to close now would lose it."""
-        socket = self._transport.get_extra_info("socket")
-        try:
-            waiting = fcntl.ioctl(socket.fileno(), termios.FIONREAD, bytes(4))
-        except OSError:
-            return False
-        return any(waiting)
 
     def abort(self) -> None:
         """End at once."""

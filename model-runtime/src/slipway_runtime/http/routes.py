@@ -138,9 +138,9 @@ class Router(Routing):
             document = json_of(body, EXAMPLE)
             if self._usual.take(exchange, document):
                 return
-            request = infer_of(document)
+            request = infer_of(document, known=model.writer.names)
         else:
-            request = decode_infer(body, json_length)
+            request = decode_infer(body, json_length, model.writer.names)
         model.writer.check(request.outputs)
         feeds, rows = model.aligner.align(request.inputs)
         done = _InferAnswer(self, exchange, request.id, request.outputs, binary=request.binary)

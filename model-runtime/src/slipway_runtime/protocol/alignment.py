@@ -65,7 +65,7 @@ class Aligner:
         if rows == 0:
             raise InvalidRequest("there are no rows; send at least one")
         if rows > self._max_rows:
-            raise TooLarge(f"there are {rows} rows; send at most {self._max_rows} in one request")
+            raise too_many(rows, self._max_rows)
         return rows
 
     def _stacked(self, matrix: TensorSpec, given: Given) -> Array:
@@ -97,12 +97,17 @@ class Aligner:
         }
 
     def _names_differ(self, given: Iterable[str], expected: Iterable[str]) -> InvalidRequest:
-        names, wanted = list(given), list(expected)
+        names, wanted = dict.fromkeys(given), dict.fromkeys(expected)
         for name in names:
             if name not in wanted:
                 return InvalidRequest(f'there is no input "{name}"{suggestion(name, wanted)}')
         absent = [name for name in wanted if name not in names]
         return InvalidRequest(f"inputs are missing: {_listed(absent)}")
+
+
+def too_many(rows: int, most: int) -> TooLarge:
+    """Refuse more rows than the runtime takes at once."""
+    return TooLarge(f"there are {rows} rows; send at most {most} in one request")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -174,7 +179,9 @@ def _without_null(array: Array, missing: str) -> Array:
 def _as_float(name: str, target: Datatype, array: Array) -> Array:
     with np.errstate(over="ignore"):
         result = array.astype(target.array)
-    if array.dtype.kind == "f" and not np.array_equal(np.isinf(result), np.isinf(array)):
+    # No whole number is too large for the others.
+    narrow = array.dtype.kind == "f" or target.array.itemsize == 2
+    if narrow and not np.array_equal(np.isinf(result), np.isinf(array)):
         raise InvalidRequest(f'input "{name}" has a number that is too large; {target.name} takes {target.takes}')
     return result
 

@@ -61,6 +61,8 @@ class AnswerWriter:
         self._signature = signature
         self._positions = {spec.name: index for index, spec in enumerate(signature.outputs)}
         self._all = tuple(range(len(signature.outputs)))
+        self.names = self._positions.keys()
+        """The outputs that may be asked for."""
         names = orjson.dumps({"model_name": name, "model_version": version})
         self._opening = names[:-1] + b',"id":'
         self._heads = [self._head(spec) for spec in signature.outputs]
@@ -88,33 +90,36 @@ class AnswerWriter:
             ids: The ``id`` of each answer, as JSON.
             arrays: All outputs for the rows of all requests.
         """
-        tails = tuple([array.shape[1:] for array in arrays])
         if len(sizes) == 1:
-            return [self._template(sizes[0], tails) % (ids[0], *[json_values(array)[1:-1] for array in arrays])]
+            # Alone, a request has an answer of any shape: the outputs of some models are not rows.
+            template = self._template(tuple([array.shape for array in arrays]))
+            return [template % (ids[0], *[json_values(array)[1:-1] for array in arrays])]
+        tails = [array.shape[1:] for array in arrays]
         columns = [json_rows(array) for array in arrays]
         if len(columns[0]) == len(sizes):
-            template = self._template(1, tails)
+            template = self._template(tuple([(1, *tail) for tail in tails]))
             return [template % values for values in zip(ids, *columns, strict=True)]
+        templates = {rows: self._template(tuple([(rows, *tail) for tail in tails])) for rows in set(sizes)}
         bodies, start = [], 0
         for rows, identifier in zip(sizes, ids, strict=True):
             end = start + rows
             values = [b",".join(column[start:end]) for column in columns]
-            bodies.append(self._template(rows, tails) % (identifier, *values))
+            bodies.append(templates[rows] % (identifier, *values))
             start = end
         return bodies
 
-    def _template(self, rows: int, tails: tuple[tuple[int, ...], ...]) -> bytes:
-        """Give an answer of so many rows with places for its id and the values of each output."""
-        template = self._templates.get((rows, tails))
+    def _template(self, shapes: tuple[tuple[int, ...], ...]) -> bytes:
+        """Give an answer whose outputs have these shapes, with places for its id and the values of each."""
+        template = self._templates.get(shapes)
         if template is None:
             if len(self._templates) >= _KEPT_TEMPLATES:
                 self._templates.clear()
             outputs = [
-                head.replace(b"%", b"%%") + _SHAPES[len(tail) + 1] % (rows, *tail) + b',"data":[%b]}'
-                for head, tail in zip(self._heads, tails, strict=True)
+                head.replace(b"%", b"%%") + _SHAPES[len(shape)] % shape + b',"data":[%b]}'
+                for head, shape in zip(self._heads, shapes, strict=True)
             ]
             template = self._opening.replace(b"%", b"%%") + b'%b,"outputs":[' + b",".join(outputs) + b"]}"
-            self._templates[rows, tails] = template
+            self._templates[shapes] = template
         return template
 
     def write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 import orjson
@@ -57,13 +58,14 @@ def json_of(raw: bytes | memoryview, example: str) -> dict[str, Any]:
     return document
 
 
-def decode_infer(body: bytes, json_length: int | None = None) -> InferRequest:
+def decode_infer(body: bytes, json_length: int | None = None, known: Container[str] | None = None) -> InferRequest:
     """Read an infer request.
 
     Args:
         body: The whole body.
         json_length: Where the JSON ends and raw tensors begin (``Inference-Header-Content-Length``);
             None: all of it is JSON.
+        known: As `infer_of`.
 
     Raises:
         InvalidRequest: If anything in it is not as the protocol says.
@@ -75,11 +77,17 @@ def decode_infer(body: bytes, json_length: int | None = None) -> InferRequest:
         raise InvalidRequest(f"Inference-Header-Content-Length is {json_length}, but the body has {len(body)} bytes")
     else:
         document, raw = json_of(body[:json_length], EXAMPLE), memoryview(body)[json_length:]
-    return infer_of(document, raw)
+    return infer_of(document, raw, known)
 
 
-def infer_of(document: dict[str, Any], raw: memoryview = _NOTHING) -> InferRequest:
-    """Read an infer request whose JSON is parsed; ``raw`` is what follows it.
+def infer_of(document: dict[str, Any], raw: memoryview = _NOTHING, known: Container[str] | None = None) -> InferRequest:
+    """Read an infer request whose JSON is parsed.
+
+    Args:
+        document: What the JSON says.
+        raw: What follows it.
+        known: The names of the model's outputs. Of the outputs that are asked for, none is read behind
+            the first that is not among them, which `AnswerWriter.check` will refuse. None: all are read.
 
     Raises:
         InvalidRequest: If anything in it is not as the protocol says.
@@ -100,7 +108,8 @@ def infer_of(document: dict[str, Any], raw: memoryview = _NOTHING) -> InferReque
         return InferRequest(None, inputs, None, binary=False, parameters={})
     parameters = _parameters(document.get("parameters"), "parameters")
     binary = _flag(parameters, "binary_data_output", "parameters")
-    return InferRequest(_id(document.get("id")), inputs, _outputs(document.get("outputs"), binary), binary, parameters)
+    outputs = _outputs(document.get("outputs"), binary, known)
+    return InferRequest(_id(document.get("id")), inputs, outputs, binary, parameters)
 
 
 def _input(tensor: object, raw: memoryview, index: int) -> tuple[str, tuple[str, Array], memoryview]:
@@ -129,24 +138,26 @@ def _input(tensor: object, raw: memoryview, index: int) -> tuple[str, tuple[str,
     return name, (datatype.name, from_json(tensor["data"], datatype, shape, f"{field}.data")), raw
 
 
-def _outputs(value: object, binary: bool) -> tuple[RequestedOutput, ...] | None:
+def _outputs(value: object, binary: bool, known: Container[str] | None) -> tuple[RequestedOutput, ...] | None:
     if value is None or value == []:
         return None
     if not isinstance(value, list):
         raise InvalidRequest('"outputs" must be a list such as [{"name": "label"}]')
-    wanted: list[RequestedOutput] = []
+    wanted: dict[str, RequestedOutput] = {}
     for index, item in enumerate(value):
         field = f"outputs[{index}]"
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str):
             raise InvalidRequest(f'{field} must be an object such as {{"name": "label"}}')
-        if any(output.name == name for output in wanted):
+        if name in wanted:
             raise InvalidRequest(f'{field}.name "{name}" is given twice')
         parameters = _parameters(item.get("parameters"), f"{field}.parameters")
         if parameters.get("classification"):
             raise InvalidRequest(f"{field}.parameters.classification is not supported; ask for the labels by name")
-        wanted.append(RequestedOutput(name, _flag(parameters, "binary_data", f"{field}.parameters", default=binary)))
-    return tuple(wanted)
+        wanted[name] = RequestedOutput(name, _flag(parameters, "binary_data", f"{field}.parameters", default=binary))
+        if known is not None and name not in known:
+            break
+    return tuple(wanted.values())
 
 
 def _parameters(value: object, field: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from slipway_runtime.errors import InvalidRequest
-from slipway_runtime.protocol.alignment import Given, suggestion
+from slipway_runtime.protocol.alignment import Given, suggestion, too_many
 from slipway_runtime.protocol.requests import json_of
 from slipway_runtime.protocol.signature import Signature
 from slipway_runtime.protocol.tables import Columns, read_table, write_table
@@ -24,15 +24,22 @@ _ABSENT = object()
 class RowReader:
     """Reads rows for one model."""
 
-    def __init__(self, signature: Signature, examples: dict[str, Any]) -> None:
+    def __init__(self, signature: Signature, examples: dict[str, Any], *, max_rows: int) -> None:
         """Prepare.
 
         Args:
             signature: What the model takes.
             examples: A known good value for each column, for messages.
+            max_rows: How many are read.
         """
         self._signature = signature
+        self._max_rows = max_rows
         self._specs = signature.column_specs if signature.takes_columns else {}
+        self._refusal = ""
+        if not self._specs:
+            self._refusal = "this model takes tensors, not rows; use the infer endpoint"
+        elif not all(spec.is_batched for spec in signature.outputs):
+            self._refusal = "this model does not give an answer for each row; use the infer endpoint"
         self._examples = examples
         row = {name: examples.get(name) for name in self._specs}
         self._example = orjson.dumps({"rows": [row]}).decode()
@@ -44,12 +51,15 @@ class RowReader:
 
         Raises:
             InvalidRequest: Naming the row and the field, and what would be right.
+            TooLarge: If there are more rows than the runtime takes at once.
         """
-        if not self._specs:
-            raise InvalidRequest("this model takes tensors, not rows; use the infer endpoint")
+        if self._refusal:
+            raise InvalidRequest(self._refusal)
         rows = json_of(body, self._example).get("rows")
         if not isinstance(rows, list) or not rows:
             raise InvalidRequest(f'"rows" must be a list of at least one object: {self._example}')
+        if len(rows) > self._max_rows:
+            raise too_many(len(rows), self._max_rows)
         for index, row in enumerate(rows):
             self._check(row, f"rows[{index}]")
         return self._given({name: [row[name] for row in rows] for name in self._specs})
@@ -59,10 +69,11 @@ class RowReader:
 
         Raises:
             InvalidRequest: Naming the row and the column, and what would be right.
+            TooLarge: If there are more rows than the runtime takes at once.
         """
-        if not self._specs:
-            raise InvalidRequest("this model takes tensors, not rows; use the infer endpoint")
-        return self._given(read_table(body, self._datatypes, self._table))
+        if self._refusal:
+            raise InvalidRequest(self._refusal)
+        return self._given(read_table(body, self._datatypes, self._table, max_rows=self._max_rows))
 
     def _given(self, columns: Columns) -> Given:
         given: Given = {}

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from slipway_runtime.errors import InvalidRequest
+from slipway_runtime.errors import InvalidRequest, TooLarge
 from slipway_runtime.protocol.alignment import suggestion
 from slipway_runtime.protocol.datatypes import Datatype
 
@@ -19,16 +19,18 @@ Columns = dict[str, list[Any]]
 """Values by column name."""
 
 
-def read_table(body: bytes, datatypes: dict[str, Datatype], example: str) -> Columns:
+def read_table(body: bytes, datatypes: dict[str, Datatype], example: str, *, max_rows: int) -> Columns:
     """Read CSV into columns of plain values.
 
     Args:
         body: The text, in UTF-8.
         datatypes: What each column holds.
         example: What would be right, for messages.
+        max_rows: How many are read.
 
     Raises:
         InvalidRequest: Naming the line and the column, and what would be right.
+        TooLarge: If there are more.
     """
     try:
         text = body.decode("utf-8-sig")
@@ -38,12 +40,17 @@ def read_table(body: bytes, datatypes: dict[str, Datatype], example: str) -> Col
     try:
         names = next(lines, [])
         _check(names, datatypes, example)
-        rows = []
+        rows, empty = [], 0
         for row in lines:
             if row and len(row) != len(names):
                 raise InvalidRequest(f"line {lines.line_num} has {len(row)} fields, but the header {len(names)}")
             if row or len(names) == 1:  # an empty line is a missing value where there is one column only
                 rows.append(row or [""])
+            else:
+                empty += 1
+            # Said while they are read: a body of commas alone would become a hundred times as large.
+            if len(rows) > max_rows or empty > max_rows:
+                raise TooLarge(f"there are more than {max_rows} lines; send at most as many rows in one request")
     except csv.Error as error:
         raise InvalidRequest(f"the body is not valid CSV at line {lines.line_num}: {error}") from None
     if not rows:
@@ -58,9 +65,10 @@ def _check(names: list[str], datatypes: dict[str, Datatype], example: str) -> No
     for name in names:
         if name not in datatypes:
             raise InvalidRequest(f'the header has "{name[:100]}"{suggestion(name, datatypes)}')
-    if len(set(names)) != len(names):
+    given = set(names)
+    if len(given) != len(names):
         raise InvalidRequest("the header names a column twice")
-    if absent := [name for name in datatypes if name not in names]:
+    if absent := [name for name in datatypes if name not in given]:
         raise InvalidRequest(f'the header has no "{absent[0]}"; the first line names all columns: {example}')
 
 

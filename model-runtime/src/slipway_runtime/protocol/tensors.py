@@ -23,6 +23,9 @@ Array = npt.NDArray[Any]
 MAX_DIMENSIONS = 8
 
 
+_MOST_VALUES = 1 << 31  # more than any message has bytes
+
+
 class Null:
     """Stands in an array of strings where the caller sent null; a signature says what it becomes."""
 
@@ -43,6 +46,19 @@ def shape_of(value: object, field: str) -> tuple[int, ...]:
     return tuple(value)
 
 
+def count_of(shape: tuple[int, ...], field: str) -> int:
+    """Give the number of values that a shape takes.
+
+    Raises:
+        InvalidRequest: If a size of zero hides how large the others are: NumPy has no such array, or none in the
+            datatype that the model takes.
+    """
+    count = math.prod(shape)
+    if not count and math.prod(filter(None, shape)) > _MOST_VALUES:
+        raise InvalidRequest(f"{field} has no values, but shape {list(shape)} is larger than any can be")
+    return count
+
+
 def from_json(data: object, datatype: Datatype, shape: tuple[int, ...], field: str) -> Array:
     """Build an array from the ``data`` of a JSON tensor, flat in row-major order or nested as its shape.
 
@@ -53,7 +69,7 @@ def from_json(data: object, datatype: Datatype, shape: tuple[int, ...], field: s
         raise InvalidRequest(f"{field} must be a list of values")
     if data and type(data[0]) is list:
         data = _flat(data, shape, field)
-    expected = math.prod(shape)
+    expected = count_of(shape, field)
     if len(data) != expected:
         raise InvalidRequest(
             f"{field} has {len(data)} value{'' if len(data) == 1 else 's'}, but shape {list(shape)} needs {expected}"
@@ -152,7 +168,7 @@ def from_binary(raw: bytes | memoryview, datatype: Datatype, shape: tuple[int, .
     Raises:
         InvalidRequest: If their number does not fit, or a string is not UTF-8.
     """
-    expected = math.prod(shape)
+    expected = count_of(shape, field)
     if datatype.is_text:
         return _binary_strings(raw, expected, field).reshape(shape)
     if len(raw) != expected * datatype.array.itemsize:
