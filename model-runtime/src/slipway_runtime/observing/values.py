@@ -117,7 +117,10 @@ class _Columns:
         bins[missing] = self._width + 1
         bins += self._offsets
         self._counts += np.bincount(bins.ravel(), minlength=self._counts.size).reshape(self._counts.shape)
-        self._sums += np.where(np.isfinite(values), values, 0.0).sum(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = self._sums + np.where(np.isfinite(values), values, 0.0).sum(axis=0)
+        # Rows whose sum no double holds stay out of it: an infinite sum would stay one for good.
+        np.copyto(self._sums, sums, where=np.isfinite(sums))
 
     def of_number(self, place: int) -> tuple[list[int], int, float]:
         """Give counts by bin, how many were missing, and the sum of the finite ones."""
