@@ -96,7 +96,7 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         classes=described["classes"],
     )
     artifacts.write_json(area / "reference.json", looks)
-    model_digest = artifacts.sha256(model_file.read_bytes())
+    model_digest = artifacts.sha256_of(model_file)
     certificate = {
         "engine": "worker",
         "file": served_name(request.model_path),
