@@ -127,7 +127,10 @@ class WorkerEngine:
     def _connect(self) -> bool:
         if monotonic() < self._away_until:
             return False
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError:
+            return False  # there is no descriptor left at the moment
         connection.settimeout(_CONNECT_SECONDS)
         try:
             connection.connect(str(self._path))
