@@ -185,7 +185,8 @@ class WorkerEngine:
             if datatype_named(item["datatype"], spec.name) is not spec.datatype or not 0 <= size <= len(body) - offset:
                 raise ValueError(spec.name)
             shape = shape_of(item["shape"], spec.name)
-            found[spec.name] = _shaped(spec, from_binary(body[offset : offset + size], spec.datatype, shape, spec.name))
+            array = from_binary(body[offset : offset + size], spec.datatype, shape, spec.name, may_miss=True)
+            found[spec.name] = _shaped(spec, array)
             offset += size
             if rows is not None and found[spec.name].shape[0] != rows:
                 raise ValueError(f"{spec.name} has {found[spec.name].shape[0]} rows for {rows}")

@@ -233,7 +233,7 @@ def _names(spec: TensorSpec, columns: tuple[str, ...]) -> list[str]:
     return list(columns) if len(columns) == width else [f"{spec.name}[{place}]" for place in range(width)]
 
 
-def _texts(values: list[str]) -> Any:
+def _texts(values: Sequence[str | None]) -> Any:
     return na.c_array(values, na.string())
 
 
@@ -243,7 +243,7 @@ def _timestamps(values: Array) -> Any:
 
 def _column(values: Array) -> Any:
     if values.dtype.kind == "O":
-        return _texts([str(value) for value in values.tolist()])
+        return _texts([None if value is None else str(value) for value in values.tolist()])
     if values.dtype.kind == "b":
         return na.c_array(values.tolist(), na.bool_())
     return na.c_array(np.ascontiguousarray(values))

@@ -139,10 +139,11 @@ class _Categories:
         self._counts = np.zeros(count + 3, np.int64)
         places = {name: place for place, name in enumerate(described.categories)}
         places |= dict.fromkeys(described.known - places.keys(), self._other)
-        self._places: dict[str | int, int] = {}
+        self._places: dict[str | int | None, int] = {}
         if described.spec.datatype.is_text:
-            # What null becomes, and the convention for it.
+            # What null becomes, the convention for it, and what a worker answers.
             self._places.update(places, **{described.spec.missing: self._missing, "": self._missing})
+            self._places[None] = self._missing
         else:
             self._places.update((int(name), place) for name, place in places.items())
 
