@@ -9,7 +9,7 @@ from typing import Any
 
 from slipway_runtime.dataplane import DataPlane, PlaneLimits
 from slipway_runtime.engines.base import Engine
-from slipway_runtime.engines.model_files import prove, read_examples, read_file, read_model
+from slipway_runtime.engines.model_files import check_model, prove, read_examples, read_file, read_model
 from slipway_runtime.engines.onnx import OnnxEngine
 from slipway_runtime.engines.rows import example_feeds, prove_rows
 from slipway_runtime.errors import CannotServe, SlipwayRuntimeError
@@ -92,12 +92,17 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
         CannotServe: With a sentence, if it must not be served.
     """
     worker = options.worker
-    model = read_model(options.folder, options.digest, worker.model if worker else "model.onnx")
+    model = b""
+    if worker is None:
+        model = read_model(options.folder, options.digest)
+    else:
+        check_model(options.folder, options.digest, worker.model)
     signature = read_signature(read_file(options.folder, "signature.json"))
     examples = read_examples(read_file(options.folder, "examples.json"), signature)
     engine: Engine
     if worker is None:
         engine = OnnxEngine(model, signature)
+        del model  # the engine has what it needs of it
     else:
         from slipway_runtime.engines.worker import WorkerEngine  # noqa: PLC0415 -- most models are ONNX
 

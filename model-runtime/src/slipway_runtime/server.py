@@ -9,10 +9,11 @@ closed. Then it stops listening, answers what it has begun, and ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -186,25 +187,35 @@ class Server:
         return connection.Connection(self._site)
 
     async def _sweep(self, doors: list[Door]) -> None:
-        shared, thrift = self._shared, Thrift()
+        ticks = (self._head.tick, self._metrics.tick, self._shared.watch.tick, Thrift().tick)
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            self._head.tick()
-            self._metrics.tick()
-            shared.watch.tick()
-            thrift.tick()
-            shared.now = now = perf_counter()
-            for connection in tuple(shared.connections):
+            # Each by itself: what fails may not keep time-outs, readiness or keys from being looked at.
+            for tick in (*ticks, self._sweep_connections, self._look_at_models, self._read_keys):
+                with _logged():
+                    tick()
+            with _logged():
+                if self._tls is not None and self._tls.reload() and not self._stop.is_set():
+                    await self._reopen(doors)
+
+    def _sweep_connections(self) -> None:
+        self._shared.now = now = perf_counter()
+        for connection in tuple(self._shared.connections):
+            try:
                 connection.sweep(now)
-            self._each_ready()
-            ready = all(model.plane.is_ready for model in self._models)
-            if not self._stop.is_set() and ready is not self._router.ready:
-                _log.warning("ready again" if ready else "not ready: what computes is away")
-                self._ready(ready=ready)
-            if self._keys is not None:
-                self._keys.reload()
-            if self._tls is not None and self._tls.reload() and not self._stop.is_set():
-                await self._reopen(doors)
+            except Exception:  # noqa: BLE001 -- as in `_logged`, which thousands of them would pay for
+                _log.exception("a connection could not be swept")
+
+    def _look_at_models(self) -> None:
+        self._each_ready()
+        ready = all(model.plane.is_ready for model in self._models)
+        if not self._stop.is_set() and ready is not self._router.ready:
+            _log.warning("ready again" if ready else "not ready: what computes is away")
+            self._ready(ready=ready)
+
+    def _read_keys(self) -> None:
+        if self._keys is not None:
+            self._keys.reload()
 
     async def _reopen(self, doors: list[Door]) -> None:
         for door in doors:
@@ -236,6 +247,15 @@ class Server:
         self._shared.now = now = perf_counter()
         for connection in tuple(self._shared.connections):
             connection.close_if_idle(now, settled)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Say what a step raised, and go on."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 -- whatever a step may raise, the next one is due
+        _log.exception("a step of the regular sweep failed")
 
 
 def open_listeners(options: ServerOptions, *, shared: bool = False) -> Listeners:

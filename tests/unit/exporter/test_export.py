@@ -444,6 +444,15 @@ def test_a_model_path_out_of_the_project_is_refused(numbers):
     assert numbers.message["reason"] == "ModelFileUnsafe"
 
 
+def test_an_onnx_file_that_no_runtime_would_load_is_refused(numbers, monkeypatch):
+    monkeypatch.setattr("slipway_operator.exporter.committed.ONNX_LIMIT", 100)
+    (numbers.project / "ready.onnx").write_bytes(bytes(101))
+    numbers.export(modelPath="ready.onnx")
+
+    assert numbers.message["reason"] == "ModelFileUnsafe"
+    assert "ready.onnx has 101 bytes, more than the 100 that an ONNX model may have" in numbers.message["message"]
+
+
 def test_what_is_not_equal_within_the_limit_names_the_place(station):
     features = matrix()
     joblib.dump(LinearRegression().fit(features, features.sum(axis=1) * 1e9), station.project / "model.joblib")

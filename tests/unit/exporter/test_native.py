@@ -17,9 +17,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 
 from lab.ports import free_port
+from slipway_operator.exporter.model_answers import replying
 
 PROJECT = textwrap.dedent(
     '''
@@ -170,6 +172,12 @@ ANSWERS = textwrap.dedent(
     def another_one_each_time(rows):
         return np.random.default_rng().normal(size=len(rows["a"]))
 
+    asked = []
+
+    def whole_at_first(rows):
+        asked.append(rows)
+        return np.arange(len(rows["a"])) + (0.5 if len(asked) > 1 else 0)
+
     def fails(rows):
         raise KeyError("distance")
 
@@ -217,6 +225,7 @@ def test_a_function_is_asked_with_lists_where_the_project_has_no_pandas(station)
         ("answers:fails", "FunctionFailed", "answers:fails refuses the example: KeyError: 'distance'"),
         ("answers:half", "ModelTypeUnsupported", "Give one answer a row"),
         ("answers:another_one_each_time", "ParityFailed", "answers the example otherwise when it is asked again"),
+        ("answers:whole_at_first", "ParityFailed", "an answer does not fit INT64, which it is in the example"),
     ],
 )
 def test_a_function_that_cannot_answer_is_refused(station, function, reason, said):
@@ -224,6 +233,47 @@ def test_a_function_that_cannot_answer_is_refused(station, function, reason, sai
 
     assert station.message["reason"] == reason
     assert said in station.message["message"]
+
+
+def answered(answer, datatype):
+    """What goes over the wire for an answer, as values of its datatype."""
+    spec = {"name": "price", "datatype": datatype, "shape": [-1]}
+    replies = replying(lambda _: {"price": answer}, {"outputs": [spec]})
+    _, (raw,) = replies({"inputs": []}, memoryview(b""))
+    return np.frombuffer(raw, np.dtype({"INT64": "<i8", "UINT8": "u1", "BOOL": "?", "FP32": "<f4"}[datatype])).tolist()
+
+
+@pytest.mark.parametrize(
+    ("answer", "datatype"),
+    [
+        pytest.param(np.array([99.5, 2.99]), "INT64", id="fractions"),
+        pytest.param(np.array([1.0, np.nan]), "INT64", id="missing"),
+        pytest.param(np.array([1e300]), "INT64", id="too-large"),
+        pytest.param(np.array([1, 2.5], dtype=object), "INT64", id="objects"),
+        pytest.param(pd.Series([1.0, 99.5]), "INT64", id="series"),
+        pytest.param(np.array([2**64 - 1], dtype="uint64"), "INT64", id="unsigned"),
+        pytest.param(np.array([300]), "UINT8", id="narrow"),
+        pytest.param(np.array([0.5]), "BOOL", id="truth"),
+    ],
+)
+def test_an_answer_that_does_not_fit_its_datatype_is_none(answer, datatype):
+    """The example's answers were whole numbers; one that is not must not be cut to one on its way."""
+    with pytest.raises(ValueError, match=f"does not fit {datatype}"):
+        answered(answer, datatype)
+
+
+@pytest.mark.parametrize(
+    ("answer", "datatype", "expected"),
+    [
+        pytest.param(np.array([99.0, -2.0]), "INT64", [99, -2], id="whole-floats"),
+        pytest.param(np.array([1, 2.0], dtype=object), "INT64", [1, 2], id="objects"),
+        pytest.param(np.array([True, False]), "INT64", [1, 0], id="truths"),
+        pytest.param(np.array([1, 0]), "BOOL", [True, False], id="ones"),
+        pytest.param(np.array([0.1, 2.0]), "FP32", [float(np.float32(0.1)), 2.0], id="less-precise"),
+    ],
+)
+def test_an_answer_that_fits_goes_as_it_is(answer, datatype, expected):
+    assert answered(answer, datatype) == expected
 
 
 def test_an_onnx_file_has_no_function(station):

@@ -162,6 +162,16 @@ def test_a_child_that_keeps_the_output_open_does_not_hold_up_the_end(station):
     assert eventually(lambda: gone(int((station.project / "child").read_text())))
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["in-its-group", "in-a-session-of-its-own"])
+def test_a_child_that_writes_without_end_does_not_hold_up_the_end(station, apart):
+    began = time.monotonic()
+    noisy = f"import subprocess, time; subprocess.Popen(['yes'], start_new_session={apart}); time.sleep(0.3); "
+    station.train(*script(station, noisy + WRITES_MODEL))
+
+    assert station.status == 0, station.output[-500:]
+    assert time.monotonic() - began < 20
+
+
 def test_sigterm_ends_the_command_and_asks_for_another_try(station):
     script(station, "import pathlib, time; pathlib.Path('ready').touch(); time.sleep(60)")
     request = {"command": [PYTHON, "train.py"], "timeoutSeconds": 60, "modelPath": "model.joblib"}

@@ -236,6 +236,41 @@ async def test_health_is_asked_and_watched(begin):
     assert wire.replies[watch].code == 14
 
 
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+LIST = message_class("grpc.reflection.v1.ServerReflectionRequest")(list_services="").SerializeToString()
+
+
+async def test_a_message_of_a_stream_is_small_and_is_told_so_by_its_length(begin):
+    """What has come of one is joined with each frame: of a large one each frame would cost more than the last."""
+    running = await begin()
+    async with wired(running) as wire:
+        declared = wire.call(REFLECTION, None, end=False)
+        wire.h2.send_data(declared, b"\0" + (65_537).to_bytes(4, "big"))
+        wire.flush()
+        await wire.until(lambda: wire.replies[declared].ended)
+        inflated = await wire.reply(REFLECTION, gzip.compress(bytes(65_537)), flag=1, grpc_encoding="gzip")
+        usual = await wire.reply(REFLECTION, LIST)
+
+    assert [wire.replies[declared].code, inflated.code, usual.code] == [8, 8, 0]
+    assert "at most 65536 bytes" in wire.replies[declared].message
+    assert running.server._shared.buffered == 0
+
+
+async def test_a_stream_may_be_silent_between_its_messages_and_not_within_one(begin):
+    running = await begin(limits=GrpcLimits(message_seconds=0.3))
+    async with wired(running) as wire:
+        between, within = (wire.call(REFLECTION, LIST, end=False) for _ in range(2))
+        wire.h2.send_data(within, b"\0\0\0")
+        wire.flush()
+        await wire.until(lambda: wire.replies[within].ended)
+        wire.h2.send_data(between, b"\0" + len(LIST).to_bytes(4, "big") + LIST, end_stream=True)
+        wire.flush()
+        await wire.until(lambda: wire.replies[between].ended)
+
+    assert (wire.replies[within].code, wire.replies[between].code) == (4, 0)
+    assert [len(wire.replies[one].messages) for one in (within, between)] == [1, 2]
+
+
 # Ends.
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from slipway_runtime.errors import TooLarge
 from slipway_runtime.http.limits import HttpLimits
+from slipway_runtime.observing.watching import Watch
 
 TENSOR = {"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [1, 0]}
 INFER = orjson.dumps({"inputs": [TENSOR]})
@@ -72,6 +73,25 @@ async def test_bodies_that_arrive_at_once(start):
     assert small.startswith(b"HTTP/1.1 200 ")
     assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200 ")
     writer.close()
+
+
+async def test_what_fails_in_a_sweep_keeps_nothing_else_of_it_from_being_done(start, monkeypatch):
+    """A descriptor that is lacking for a moment, or a bug, must not end time-outs and readiness for good."""
+
+    class Broken:
+        def sweep(self, _now):
+            raise OSError("no descriptor")
+
+    def fail(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Watch, "tick", fail)
+    served = await start(limits=HttpLimits(header_seconds=0.2))
+    served.server._shared.connections.add(broken := Broken())
+    for _ in range(2):
+        answer = await asyncio.wait_for(served.send(b"GET /v2 HTTP/1.1\r\n", eof=False), 5)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+    served.server._shared.connections.discard(broken)
 
 
 async def test_a_slow_header_line_by_line_is_let_go(start):

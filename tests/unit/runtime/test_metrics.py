@@ -243,6 +243,48 @@ def test_states_add_up_but_for_readiness():
     assert total["slipway_ready"][""] == [0]
 
 
+DOUBLES = read_signature(
+    orjson.dumps(
+        {
+            "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 1]}],
+            "outputs": [{"name": "prediction", "datatype": "FP64", "shape": [-1]}],
+        }
+    )
+)
+ENORMOUS = [[1e308], [1e308]]
+SUM = 'slipway_feature_value_sum{feature="x"}'
+
+
+def of_doubles(*batches: list[list[float]]) -> Metrics:
+    """Count batches of one column."""
+    feature = {"name": "x", "input": "x", "column": 0, "edges": [1.0], "counts": [1, 1]}
+    metrics = Metrics("toy", "v1")
+    reference = read_reference(orjson.dumps({"features": [feature], "outputs": []}), DOUBLES, most=10)
+    metrics.watch(ValueCounts(reference, DOUBLES))
+    for batch in batches:
+        metrics.ran(len(batch), 0.001, {"x": np.array(batch)}, [np.zeros(len(batch))])
+        metrics.tick()
+    return metrics
+
+
+def test_rows_whose_sum_is_infinite_are_counted_and_stay_out_of_the_sum():
+    found = samples(of_doubles([[2.0]], ENORMOUS, [[3.0]]).render().decode())
+
+    assert found[SUM] == 5.0
+    assert found['slipway_feature_value_bucket{feature="x",le="+Inf"}'] == 4
+
+
+@pytest.mark.parametrize(("sign", "shown"), [(1, "+Inf"), (-1, "-Inf")])
+def test_processes_whose_sums_add_up_to_infinity_still_have_figures(sign, shown):
+    """What a sibling tells travels as JSON, which has no infinity."""
+    one, other = of_doubles([[sign * 1e308]]), of_doubles([[sign * 1e308]])
+    told = orjson.loads(orjson.dumps(other.state()))
+    one.others = lambda: [told]
+
+    assert f" {shown}\n" in one.render().decode()
+    assert samples(one.render().decode())[SUM] == sign * math.inf
+
+
 def test_names_cannot_break_out_of_their_labels():
     assert escaped('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+import subprocess
+import sys
 
 import orjson
 import pytest
 
-from slipway_runtime.engines.model_files import read_examples
+from slipway_operator.exporter.files import MODEL_LIMIT, ONNX_LIMIT
+from slipway_runtime.engines.model_files import check_model, read_examples, read_model
 from slipway_runtime.engines.onnx import OnnxEngine
 from slipway_runtime.engines.onnx_file import refuse_external_data
 from slipway_runtime.errors import CannotServe, EngineFailed, TooLarge
@@ -84,6 +88,38 @@ def test_an_absent_or_strange_file_is_refused(parts, tmp_path):
     os.mkfifo(tmp_path / "examples.json")
     with pytest.raises(CannotServe, match="is not a regular file"):
         load(options)
+
+
+def test_a_model_that_a_worker_loads_is_compared_in_little_memory(tmp_path):
+    """The runtime's container has room for a runtime; it reads the file to its end, and holds none of it."""
+    size = 96 << 20
+    with (tmp_path / "model.joblib").open("wb") as file:
+        file.truncate(size)
+    digest = "sha256:" + hashlib.sha256(bytes(size)).hexdigest()
+    script = f"""
+import resource
+from pathlib import Path
+from slipway_runtime.engines.model_files import check_model
+folder = Path({str(tmp_path)!r})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+check_model(folder, {digest!r}, "model.joblib")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+
+    assert int(said.stdout) < size // 8
+    with pytest.raises(CannotServe, match=f"model.joblib is {digest}, but sha256:0{{64}} should be served"):
+        check_model(tmp_path, "sha256:" + "0" * 64, "model.joblib")
+
+
+def test_a_worker_loads_what_an_export_takes_and_an_onnx_file_has_no_more_than_protobuf(tmp_path):
+    for name, size in (("model.joblib", MODEL_LIMIT), ("model.onnx", ONNX_LIMIT)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size + 1)
+    with pytest.raises(CannotServe, match=f"has {MODEL_LIMIT + 1} bytes; at most {MODEL_LIMIT} are loaded"):
+        check_model(tmp_path, "sha256:0", "model.joblib")
+    with pytest.raises(CannotServe, match=f"has {ONNX_LIMIT + 1} bytes; at most {ONNX_LIMIT} are loaded"):
+        read_model(tmp_path, "sha256:0")
 
 
 def test_external_data_is_refused_wherever_it_hides(parts, tmp_path):

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -212,6 +213,66 @@ def test_a_stuck_sink_costs_records_and_nothing_else(linear_signature, monkeypat
     recorder.close()
 
     assert counted["written"] == 20_000 - dropped
+
+
+class Open(Stuck):
+    """A sink that takes what comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.go.set()
+
+
+def test_what_has_gathered_for_a_piece_counts_against_what_may_wait(linear_signature, monkeypatch):
+    """The thread takes the queue twice a second: what it has taken is no less in memory for that."""
+    monkeypatch.setattr("slipway_runtime.observing.recording._BYTES", 1 << 20)
+    monkeypatch.setattr("slipway_runtime.observing.recording._FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr("slipway_runtime.observing.background._WAKE_SECONDS", 0.01)
+    counted: dict[str, int] = {}
+    sink = Open()
+    recorder = Recorder(
+        recorded_parts(linear_signature, frozenset()), "v1", sink, 1.0,
+        lambda outcome, number: counted.update({outcome: counted.get(outcome, 0) + number}),
+    )  # fmt: skip
+    for number in range(100):
+        recorder(finished(number, rows=64, size=128))  # 64 KiB with its answer
+        time.sleep(0.005)  # the queue is empty before it is full
+
+    held = sum(one.feeds["x"].nbytes + one.outputs[1].nbytes for one in recorder._predictions)
+    assert held <= 1 << 20
+    assert counted["dropped"] == 100 - len(recorder._predictions)
+    assert not sink.pieces
+    recorder.close()
+
+
+def test_a_piece_is_written_once_it_is_large(linear_signature, monkeypatch):
+    monkeypatch.setattr("slipway_runtime.observing.recording._PIECE_BYTES", 1 << 20)
+    sink = Open()
+    recorder = Recorder(recorded_parts(linear_signature, frozenset()), "v1", sink, 1.0, lambda *_: None)
+    for number in range(40):
+        recorder(finished(number, rows=64, size=128))
+    recorder.close()
+
+    assert len(sink.pieces) == 3
+
+
+@pytest.mark.parametrize(("ratio", "at_least"), [(1.0, 1 << 10), (0.01, 1 << 16)])
+def test_a_record_that_keeps_a_whole_batch_weighs_as_much(linear_signature, monkeypatch, ratio, at_least):
+    """One request of 64 is recorded, and their arrays are one."""
+    weights: list[int] = []
+
+    def put(_background, _item, weight):
+        weights.append(weight)
+        return True
+
+    monkeypatch.setattr(Background, "put", put)
+    recorder = Recorder(recorded_parts(linear_signature, frozenset()), "v1", Open(), ratio, lambda *_: None)
+    recorder._credit = 1.0
+    one = finished(rows=64, size=128)
+    one.timeline.rows, one.timeline.offset = 1, 7
+    recorder(one)
+
+    assert at_least <= weights[0] < 2 * at_least + 1000
 
 
 def test_a_sink_that_fails_is_counted(linear_signature):

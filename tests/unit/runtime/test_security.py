@@ -11,6 +11,8 @@ import httpx
 import orjson
 import pytest
 import trustme
+from tests.unit.runtime.wire import INFER as CALL
+from tests.unit.runtime.wire import Reply, rows, wired
 
 from slipway_runtime.errors import CannotServe
 from slipway_runtime.observing.options import ObservingOptions
@@ -110,6 +112,43 @@ async def test_grpc_asks_for_the_key_too(start, keys):
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert b"slipway" in shown
     assert lives == b"\x08\x01", "the kubelet has no key"
+
+
+async def code_of_an_unfinished(wire, path):
+    """Send a part of a body, and wait for what comes of it."""
+    stream = wire.call(path, bytes(30_000), end=False)
+    await wire.until(lambda: wire.replies[stream].ended)
+    return wire.replies[stream].code
+
+
+async def test_what_is_no_grpc_takes_no_room_and_is_told_so_at_its_end(start):
+    """Not before: what breaks HTTP/2 in it must be seen first."""
+    served = await start(grpc_port=0)
+    async with wired(served) as wire:
+        stream = wire.h2.get_next_available_stream_id()
+        wire.h2.send_headers(stream, [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "x")])
+        wire.replies[stream] = Reply()
+        for _ in range(2):
+            wire.h2.send_data(stream, bytes(16_000))
+        wire.flush()
+        assert (await wire.reply(CALL, rows((1, 0)))).code == 0
+        assert served.server._shared.buffered == 0
+        wire.h2.end_stream(stream)
+        wire.flush()
+        await wire.until(lambda: wire.replies[stream].ended)
+
+    assert wire.replies[stream].head[":status"] == "415"
+
+
+async def test_a_call_without_a_key_is_refused_before_its_body_takes_room(start, keys):
+    served = await start(api_keys=keys, grpc_port=0)
+    async with wired(served) as wire:
+        for path in (CALL, "/nowhere/Nothing"):
+            assert await code_of_an_unfinished(wire, path) == 16
+            assert served.server._shared.buffered == 0
+        again = await wire.reply(CALL, rows((1, 0)), authorization=f"Bearer {KEY}")
+
+    assert again.code == 0
 
 
 async def test_a_key_that_was_taken_back_opens_no_call_of_a_connection_that_is_open(start, keys):

@@ -30,7 +30,7 @@ BARE = str(Path(sys.executable).resolve())
 """The interpreter below this environment."""
 
 PROJECT = """
-import ctypes, os, time
+import ctypes, os, sys, time
 
 kept = []
 
@@ -42,6 +42,8 @@ def predict(rows):
         ctypes.PyDLL(None).sleep(60)  # with the interpreter's lock: no Python code can help
     if 15 in first:
         raise ValueError("a secret of the inside")
+    if 20 in first:
+        sys.exit("a bad row")
     if 16 in first:
         kept.append(bytearray(400 << 20))
     if 17 in first:
@@ -201,6 +203,11 @@ async def test_a_projects_function_and_everything_that_it_does_wrong(pod):
 
     raised = await pod.ask((15, "x"))
     assert (raised.status_code, "secret" in raised.text) == (422, False)
+    assert (await pod.ask((1, "x"))).status_code == 200
+
+    began = time.monotonic()
+    assert (await pod.ask((20, "x"))).status_code == 422  # not the 504 of one who never answers
+    assert time.monotonic() - began < 1.5
     assert (await pod.ask((1, "x"))).status_code == 200
 
     for value, status in ((18, 500), (19, 422)):
@@ -389,7 +396,7 @@ async def test_more_than_a_socket_takes_goes_both_ways_as_a_file_that_is_left_to
     names = [None if number % 7 == 0 else "é" * (number % 300) for number in range(10_000)]
 
     for _ in range(2):
-        answer = await pod.ask(*((float(20 + number), name) for number, name in enumerate(names)))
+        answer = await pod.ask(*((float(30 + number), name) for number, name in enumerate(names)))
         greetings = [row["greeting"] for row in answer.json()["predictions"]]
         assert greetings == ["hello " + (name or "nobody") for name in names]
     before = {path.name for path in pod.shared.glob("worker-*")}
@@ -419,7 +426,7 @@ async def test_what_has_no_room_in_the_shared_memory_is_refused_and_leaves_none_
     fits, answer_does_not, does_not = 400_000, 1_100_000, 2_200_000
 
     async def ask(size: int) -> httpx.Response:
-        return await narrow.ask(*((float(20 + number), "é" * (size // 200)) for number in range(100)))
+        return await narrow.ask(*((float(30 + number), "é" * (size // 200)) for number in range(100)))
 
     for _ in range(2):
         rows, answers = await ask(does_not), await ask(answer_does_not)

@@ -6,10 +6,12 @@ when the model was exported: numbers within the tolerance, labels exactly.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,12 @@ from slipway_runtime.protocol.alignment import Aligner, Given
 from slipway_runtime.protocol.datatypes import datatype_named
 from slipway_runtime.protocol.requests import json_of
 from slipway_runtime.protocol.signature import Signature
-from slipway_runtime.protocol.tensors import Array, from_json, shape_of
+from slipway_runtime.protocol.tensors import NULL, Array, from_json, shape_of
 
 _MAX_MODEL_BYTES = 2 << 30
+"""Of ONNX: a message of protobuf has no more."""
+_MAX_WORKER_MODEL_BYTES = 4 << 30
+"""As many as an export takes."""
 _MAX_JSON_BYTES = 16 << 20
 
 
@@ -59,18 +64,23 @@ def read_file(folder: Path, name: str, limit: int = _MAX_JSON_BYTES) -> bytes:
     Raises:
         CannotServe: If it is absent, too large, or not a regular file.
     """
-    path = folder / name
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise CannotServe(f"{path} cannot be read: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise CannotServe(f"{path} is not a regular file")
-        if status.st_size > limit:
-            raise CannotServe(f"{path} has {status.st_size} bytes; at most {limit} are loaded")
+    with _opened(folder / name, limit) as file:
         return file.read(limit)
+
+
+def _opened(path: Path, limit: int) -> BufferedReader:
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        what = "is not a regular file" if error.errno == errno.EISDIR else f"cannot be read: {error.strerror}"
+        raise CannotServe(f"{path} {what}") from None
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+        return file
+    file.close()
+    if not stat.S_ISREG(status.st_mode):
+        raise CannotServe(f"{path} is not a regular file")
+    raise CannotServe(f"{path} has {status.st_size} bytes; at most {limit} are loaded")
 
 
 def read_model(folder: Path, digest: str, name: str = "model.onnx") -> bytes:
@@ -85,10 +95,24 @@ def read_model(folder: Path, digest: str, name: str = "model.onnx") -> bytes:
         CannotServe: If it is absent, or another model than the digest names.
     """
     model = read_file(folder, name, _MAX_MODEL_BYTES)
-    found = "sha256:" + hashlib.sha256(model).hexdigest()
-    if found != digest:
-        raise CannotServe(f"{folder / name} is {found}, but {digest} should be served; mount that model")
+    _compare(folder / name, hashlib.sha256(model).hexdigest(), digest)
     return model
+
+
+def check_model(folder: Path, digest: str, name: str) -> None:
+    """Compare the file of a model that another process loads with its digest, in a few kilobytes of memory.
+
+    Raises:
+        CannotServe: As `read_model`.
+    """
+    with _opened(folder / name, _MAX_WORKER_MODEL_BYTES) as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    _compare(folder / name, found, digest)
+
+
+def _compare(path: Path, found: str, digest: str) -> None:
+    if f"sha256:{found}" != digest:
+        raise CannotServe(f"{path} is sha256:{found}, but {digest} should be served; mount that model")
 
 
 def read_examples(raw: bytes, signature: Signature) -> Examples:
@@ -100,7 +124,7 @@ def read_examples(raw: bytes, signature: Signature) -> Examples:
     try:
         document = json_of(raw, '{"inputs": [], "outputs": []}')
         inputs = _tensors(document["inputs"])
-        outputs = {name: array for name, (_, array) in _tensors(document["outputs"]).items()}
+        outputs = {name: _as_answered(array) for name, (_, array) in _tensors(document["outputs"]).items()}
         tolerance = float(document.get("tolerance", 0.0))
     except (InvalidRequest, KeyError, TypeError, ValueError) as error:
         raise CannotServe(f"examples.json cannot be read: {error}") from None
@@ -109,6 +133,13 @@ def read_examples(raw: bytes, signature: Signature) -> Examples:
     if not inputs or not outputs:
         raise CannotServe("examples.json holds no rows; a model without examples cannot be proven")
     return Examples(inputs, outputs, tolerance)
+
+
+def _as_answered(array: Array) -> Array:
+    """Have None for a missing string, as an engine's answer has."""
+    if array.dtype.kind == "O":
+        array[array == NULL] = None
+    return array
 
 
 def _tensors(items: list[dict[str, Any]]) -> Given:

@@ -9,6 +9,7 @@ whatever takes too long is given up.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -35,6 +36,8 @@ _ANSWER_BYTES = 256 << 20
 _INLINE_BYTES = 64 << 10
 _KEPT_BYTES = 1 << 20
 """What the file for large tensors may keep of the shared memory when messages are small again."""
+_FILES = "runtime-"
+"""How the names of such files begin; a process's number follows."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MISSING = struct.pack("<I", 0xFFFFFFFF)
 _END_SECONDS = 1.0
@@ -70,6 +73,7 @@ class WorkerEngine:
         self._file_bytes = 0
         self._pid = os.getpid()
         self._away_until = 0.0
+        _remove_left(path.parent)
         end = monotonic() + start_seconds
         while not self.is_ready():
             if monotonic() > end:
@@ -122,12 +126,18 @@ class WorkerEngine:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._hang_up()
+            if self._file is not None:
+                os.close(self._file)  # the name is the parent's
             self._file, self._file_bytes = None, 0
+            _remove_left(self._path.parent)
 
     def _connect(self) -> bool:
         if monotonic() < self._away_until:
             return False
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError:
+            return False  # there is no descriptor left at the moment
         connection.settimeout(_CONNECT_SECONDS)
         try:
             connection.connect(str(self._path))
@@ -175,7 +185,8 @@ class WorkerEngine:
             if datatype_named(item["datatype"], spec.name) is not spec.datatype or not 0 <= size <= len(body) - offset:
                 raise ValueError(spec.name)
             shape = shape_of(item["shape"], spec.name)
-            found[spec.name] = _shaped(spec, from_binary(body[offset : offset + size], spec.datatype, shape, spec.name))
+            array = from_binary(body[offset : offset + size], spec.datatype, shape, spec.name, may_miss=True)
+            found[spec.name] = _shaped(spec, array)
             offset += size
             if rows is not None and found[spec.name].shape[0] != rows:
                 raise ValueError(f"{spec.name} has {found[spec.name].shape[0]} rows for {rows}")
@@ -197,7 +208,7 @@ class WorkerEngine:
         """Put large tensors into this process's own file beside the socket, which is memory; gives its name."""
         try:
             if self._file is None:
-                self._file, path = tempfile.mkstemp(prefix="runtime-", dir=self._path.parent)
+                self._file, path = tempfile.mkstemp(prefix=f"{_FILES}{self._pid}-", dir=self._path.parent)
                 self._name = Path(path).name
                 os.fchmod(self._file, 0o640)
             offset = 0
@@ -270,6 +281,30 @@ class WorkerEngine:
             raise TimeoutError
         self._connection.settimeout(left)
         return self._connection
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the files of processes that are no more: the directory is memory, and outlives a container."""
+    own = os.getpid()
+    found: list[Path] = []
+    with contextlib.suppress(OSError):
+        found += folder.glob(f"{_FILES}*")
+    for path in found:
+        number = path.name.removeprefix(_FILES).partition("-")[0]
+        # A container's first process is alone when it begins: what has a number is of one before it, also its own.
+        if own == 1 or not number.isdecimal() or not _lives(int(number)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # it is another user's
+    return True
 
 
 def _is_gone(connection: socket.socket) -> bool:

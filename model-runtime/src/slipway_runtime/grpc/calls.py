@@ -33,6 +33,8 @@ _OK = Block((b"grpc-status", b"0"))
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _LONGEST_SECONDS = 86_400.0
+_STREAMED_BYTES = 65_536
+"""Of one message among several: what has come of it is joined again with each frame."""
 _ENCODINGS = frozenset({b"identity", b"gzip", b"deflate"})
 _UNQUOTED = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 """What a status message holds as it is; all else is percent-encoded."""
@@ -104,12 +106,12 @@ class Call(Sending):
     """One call: its stream, its message as far as it has arrived, and its answer."""
 
     __slots__ = (
-        "_ended",
         "_endpoint",
         "_headed",
         "_names",
         "_parts",
         "_sent",
+        "_since",
         "_size",
         "_timer",
         "closed",
@@ -147,7 +149,8 @@ class Call(Sending):
         self._sent = 0
         self.closed = False
         """Whether its outcome is known; its bytes may still wait for the client."""
-        self._ended = 0.0
+        self._since = 0.0
+        """When its outcome was known; before that, of a stream, when the message began that is still arriving."""
         self._timer: asyncio.TimerHandle | None = None
         site.shared.metrics.in_flight += 1
         if head.timeout is not None:
@@ -187,15 +190,20 @@ class Call(Sending):
         """Take a part of the body that is not the last one."""
         if self.closed:
             return
-        site = self.connection.site
-        self._parts.append(payload)
+        head, site = self.head, self.connection.site
+        # Nobody reads what is refused, or is no gRPC: it takes no room from others.
+        if head.refusal is not None and not head.plain:
+            self._guarded(self._dispatch, b"")
+            return
         self._size += len(payload)
-        site.shared.buffered += len(payload)
+        if not head.plain:
+            self._parts.append(payload)
+            site.shared.buffered += len(payload)
         if self._size > site.limits.message_bytes + 5:
             self.fail(self._too_large())
         elif site.shared.buffered > site.limits.buffered_bytes:
             self.fail(Overloaded("too many large requests are arriving"))
-        elif self.head.method is not None and self.head.method.streams:
+        elif head.method is not None and head.method.streams and not head.plain:
             self._guarded(self._messages, self._whole(b""))
         elif len(self._parts) > 256:
             self._parts = [b"".join(self._parts)]
@@ -257,24 +265,34 @@ class Call(Sending):
         head = self.head
         if head.refusal is not None or head.method is None:
             raise head.refusal or CallFailed(Code.UNIMPLEMENTED, "there is no such method")
-        offset = 0
+        offset, most = 0, min(_STREAMED_BYTES, self.connection.site.limits.message_bytes)
         while len(body) - offset >= 5 and not self.closed:
-            end = offset + 5 + int.from_bytes(body[offset + 1 : offset + 5], "big")
+            size = int.from_bytes(body[offset + 1 : offset + 5], "big")
+            if size > most:
+                raise CallFailed(Code.RESOURCE_EXHAUSTED, f"a message of this method has at most {most} bytes")
+            end = offset + 5 + size
             if end > len(body):
                 break
             message = body[offset + 5 : end]
-            head.method.handle(self, message if body[offset] == 0 else self._inflated(body[offset], message))
+            head.method.handle(self, message if body[offset] == 0 else self._inflated(body[offset], message, most))
             offset = end
-        if offset < len(body) and not self.closed:
-            if self.complete:
-                raise CallFailed(Code.INTERNAL, "the last message is cut off")
-            self._parts, self._size = [body[offset:]], len(body) - offset
-            self.connection.site.shared.buffered += self._size
+        if self.closed:
+            return
+        if offset == len(body):
+            self._since = 0.0
+            return
+        if self.complete:
+            raise CallFailed(Code.INTERNAL, "the last message is cut off")
+        if offset or not self._since:
+            self._since = perf_counter()
+        self._parts, self._size = [body[offset:]], len(body) - offset
+        self.connection.site.shared.buffered += self._size
 
-    def _inflated(self, flag: int, message: bytes) -> bytes:
+    def _inflated(self, flag: int, message: bytes, most: int | None = None) -> bytes:
         if flag != 1 or self.head.encoding == b"identity":
             raise CallFailed(Code.INTERNAL, "a message is flagged as compressed, but grpc-encoding names no way")
-        return inflated(message, self.head.encoding, self.connection.site.limits.message_bytes, "grpc-encoding")
+        limit = self.connection.site.limits.message_bytes if most is None else most
+        return inflated(message, self.head.encoding, limit, "grpc-encoding")
 
     def _too_large(self) -> CallFailed:
         limit = self.connection.site.limits.message_bytes
@@ -345,12 +363,15 @@ class Call(Sending):
         """Give up a message that arrives too slowly, or an answer that nobody takes."""
         limits = self.connection.site.limits
         if self.closed:
-            if now - self._ended > limits.write_seconds:
+            if now - self._since > limits.write_seconds:
                 self.connection.reset(self.id, CANCEL)
             return
-        if self.complete or (self.head.method is not None and self.head.method.streams):
+        begun = self.started
+        if self.head.method is not None and self.head.method.streams:
+            begun = self._since  # between its messages it may be silent for as long as it likes
+        if self.complete or not begun:
             return
-        if now - self.started > limits.message_seconds + self._size / limits.message_bytes_per_second:
+        if now - begun > limits.message_seconds + self._size / limits.message_bytes_per_second:
             self.fail(CallFailed(Code.DEADLINE_EXCEEDED, "the message did not arrive in time"))
 
     def _close(self, code: Code) -> None:
@@ -358,7 +379,7 @@ class Call(Sending):
         if self.closed:
             return
         self.closed = True
-        self._ended = perf_counter()
+        self._since = ended = perf_counter()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -369,9 +390,9 @@ class Call(Sending):
             self._drop_parts()
         shared = self.connection.site.shared
         shared.metrics.in_flight -= 1
-        shared.metrics.answered(self.endpoint, HTTP[code], self._ended - self.started)
+        shared.metrics.answered(self.endpoint, HTTP[code], ended - self.started)
         if self.timeline is not None:
-            shared.watch.finished(self, HTTP[code], self._sent, self._ended)
+            shared.watch.finished(self, HTTP[code], self._sent, ended)
 
 
 def _request_id_field(value: str) -> bytes:

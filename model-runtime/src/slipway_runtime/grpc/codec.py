@@ -238,7 +238,7 @@ class GrpcAnswerWriter:
         spec = self._specs[position]
         values = array.ravel().tolist()
         if spec.datatype.is_text:
-            values = [str(value).encode() for value in values]
+            values = [b"" if value is None else str(value).encode() for value in values]
         output = {
             "name": spec.name,
             "datatype": spec.datatype.name,

@@ -18,19 +18,23 @@ _WAKE_SECONDS = 0.5
 class Background(Generic[Item]):
     """Hands items to a function, many at a time."""
 
-    def __init__(self, handle: Callable[[list[Item]], None], *, most: int, name: str) -> None:
+    def __init__(
+        self, handle: Callable[[list[Item]], None], *, most: int, name: str, keeps: Callable[[], int] = lambda: 0
+    ) -> None:
         """Prepare; the thread begins with the first item.
 
         Args:
             handle: Takes what has gathered, also nothing after half a second; only ever in the one thread.
-            most: Weight of the items that may wait.
+            most: Weight of the items that may wait, and of those that the function has and keeps.
             name: Of the thread.
+            keeps: Gives the weight of what the function keeps after it has returned.
         """
         self._handle = handle
         self._most = most
         self._name = name
         self._items: deque[tuple[Item, int]] = deque()
-        self._weight = 0
+        self._keeps = keeps
+        self._weight = self._taken = 0
         self._lock = threading.Lock()
         self._due = threading.Event()
         self._ending = False
@@ -39,7 +43,8 @@ class Background(Generic[Item]):
     def put(self, item: Item, weight: int = 1) -> bool:
         """Give an item; False: there is no room for it."""
         with self._lock:
-            if self._ending or (self._items and self._weight + weight > self._most):
+            held = self._weight + self._taken
+            if self._ending or (held and held + weight > self._most):
                 return False
             self._items.append((item, weight))
             self._weight += weight
@@ -54,6 +59,7 @@ class Background(Generic[Item]):
         with self._lock:
             items = [item for item, _ in self._items]
             self._items.clear()
+            self._taken += self._weight
             self._weight = 0
             return items
 
@@ -69,6 +75,7 @@ class Background(Generic[Item]):
             self._handle(items)
         except Exception:  # noqa: BLE001 -- what is noticed must never end what is done
             _log.exception("%s: %d items are lost", self._name, len(items))
+        self._taken = self._keeps()
 
     def close(self, seconds: float = 5.0) -> None:
         """Handle what waits, and end."""

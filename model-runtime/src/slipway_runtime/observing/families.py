@@ -8,6 +8,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats is the source of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -91,4 +92,6 @@ def _histogram(name: str, labels: str, bounds: Sequence[str], numbers: Sequence[
 
 
 def _shown(number: float) -> str:
+    if not math.isfinite(number):  # sums that are, added up over processes, may not be
+        return "NaN" if math.isnan(number) else "+Inf" if number > 0 else "-Inf"
     return str(int(number)) if number == int(number) and abs(number) < 1 << 53 else repr(float(number))

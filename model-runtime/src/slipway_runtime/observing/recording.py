@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _BYTES = 64 << 20
 _PIECE_ROWS = 20_000
+_PIECE_BYTES = 16 << 20
 _FLUSH_SECONDS = 5.0
 
 
@@ -39,12 +40,14 @@ class _Prediction(NamedTuple):
     outputs: Sequence[Array]
     offset: int
     rows: int
+    weight: int
 
 
 class _Truth(NamedTuple):
     at: int
     request_id: str
     values: Sequence[Any]
+    weight: int
 
 
 class Part(NamedTuple):
@@ -82,10 +85,12 @@ class Recorder:
         self._predictions: list[_Prediction] = []
         self._truths: list[_Truth] = []
         self._rows = 0
+        self._weight = 0
+        """Of what has gathered and is not written."""
         self._ending = False
         self._written_at = time.monotonic()
         self._background: Background[_Prediction | _Truth] = Background(
-            self._gather, most=_BYTES, name="slipway-recording"
+            self._gather, most=_BYTES, name="slipway-recording", keeps=lambda: self._weight
         )
 
     def __call__(self, finished: Finished) -> None:
@@ -99,16 +104,20 @@ class Recorder:
             return
         self._credit -= 1
         rows = timeline.rows
-        whole = sum(array.nbytes + 40 * array.size * (array.dtype.kind == "O") for array in feeds.values())
+        begin, end = timeline.offset, timeline.offset + rows
+        own = sum([_weight(array[begin:end]) for array in (*feeds.values(), *timeline.outputs)])
+        # A batch's arrays are kept as a whole: where few of its requests are recorded, each stands for more of them.
+        times = min(1 / self._ratio, next(iter(feeds.values())).shape[0] / max(1, rows))
+        weight = 200 + int(times * own)
         identifier, now = finished.request.request_id, time.time_ns() // 1000
-        entry = _Prediction(now, identifier, feeds, timeline.outputs, timeline.offset, rows)
-        share = rows / max(1, next(iter(feeds.values())).shape[0])
-        if not self._background.put(entry, 200 + int(whole * share)):
+        entry = _Prediction(now, identifier, feeds, timeline.outputs, begin, rows, weight)
+        if not self._background.put(entry, weight):
             self._count("dropped", 1)
 
     def take_truth(self, request_id: str, values: Sequence[Any]) -> bool:
         """Take what turned out to be true, for each row of a request; False: there is no room."""
-        return self._background.put(_Truth(time.time_ns() // 1000, request_id, values), 200 + 100 * len(values))
+        weight = 200 + 100 * len(values) + sum([len(value) for value in values if isinstance(value, str)])
+        return self._background.put(_Truth(time.time_ns() // 1000, request_id, values, weight), weight)
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -123,14 +132,15 @@ class Recorder:
                 self._rows += entry.rows
             else:
                 self._truths.append(entry)
-            if self._rows >= _PIECE_ROWS:
+            self._weight += entry.weight
+            if self._rows >= _PIECE_ROWS or self._weight >= _PIECE_BYTES:
                 self._write()
         if self._ending or time.monotonic() - self._written_at > _FLUSH_SECONDS:
             self._write()
 
     def _write(self) -> None:
         self._written_at = time.monotonic()
-        self._rows = 0
+        self._rows = self._weight = 0
         predictions, self._predictions = self._predictions, []
         truths, self._truths = self._truths, []
         if predictions:
@@ -178,6 +188,13 @@ class Recorder:
         return _stream(columns, sum(counts))
 
 
+def _weight(array: Array) -> int:
+    """Give about how many bytes an array holds, its strings by their letters."""
+    if array.dtype.kind != "O":
+        return array.nbytes
+    return 60 * array.size + sum([len(value) for value in array.ravel().tolist() if isinstance(value, str)])
+
+
 def recorded_parts(signature: Signature, redacted: frozenset[str]) -> list[Part]:
     """Name the columns of a record, without those that are redacted."""
     return _parts(signature, redacted)[0]
@@ -216,7 +233,7 @@ def _names(spec: TensorSpec, columns: tuple[str, ...]) -> list[str]:
     return list(columns) if len(columns) == width else [f"{spec.name}[{place}]" for place in range(width)]
 
 
-def _texts(values: list[str]) -> Any:
+def _texts(values: Sequence[str | None]) -> Any:
     return na.c_array(values, na.string())
 
 
@@ -226,7 +243,7 @@ def _timestamps(values: Array) -> Any:
 
 def _column(values: Array) -> Any:
     if values.dtype.kind == "O":
-        return _texts([str(value) for value in values.tolist()])
+        return _texts([None if value is None else str(value) for value in values.tolist()])
     if values.dtype.kind == "b":
         return na.c_array(values.tolist(), na.bool_())
     return na.c_array(np.ascontiguousarray(values))

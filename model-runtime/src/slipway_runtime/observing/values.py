@@ -117,7 +117,10 @@ class _Columns:
         bins[missing] = self._width + 1
         bins += self._offsets
         self._counts += np.bincount(bins.ravel(), minlength=self._counts.size).reshape(self._counts.shape)
-        self._sums += np.where(np.isfinite(values), values, 0.0).sum(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = self._sums + np.where(np.isfinite(values), values, 0.0).sum(axis=0)
+        # Rows whose sum no double holds stay out of it: an infinite sum would stay one for good.
+        np.copyto(self._sums, sums, where=np.isfinite(sums))
 
     def of_number(self, place: int) -> tuple[list[int], int, float]:
         """Give counts by bin, how many were missing, and the sum of the finite ones."""
@@ -136,10 +139,11 @@ class _Categories:
         self._counts = np.zeros(count + 3, np.int64)
         places = {name: place for place, name in enumerate(described.categories)}
         places |= dict.fromkeys(described.known - places.keys(), self._other)
-        self._places: dict[str | int, int] = {}
+        self._places: dict[str | int | None, int] = {}
         if described.spec.datatype.is_text:
-            # What null becomes, and the convention for it.
+            # What null becomes, the convention for it, and what a worker answers.
             self._places.update(places, **{described.spec.missing: self._missing, "": self._missing})
+            self._places[None] = self._missing
         else:
             self._places.update((int(name), place) for name, place in places.items())
 

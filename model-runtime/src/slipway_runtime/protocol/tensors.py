@@ -21,6 +21,7 @@ from slipway_runtime.protocol.datatypes import Datatype
 Array = npt.NDArray[Any]
 
 MAX_DIMENSIONS = 8
+_MISSING_SIZE = 0xFFFFFFFF
 
 
 _MOST_VALUES = 1 << 31  # more than any message has bytes
@@ -162,15 +163,24 @@ def _shown(value: object) -> str:
     return str(value)[:40]
 
 
-def from_binary(raw: bytes | memoryview, datatype: Datatype, shape: tuple[int, ...], field: str) -> Array:
+def from_binary(
+    raw: bytes | memoryview, datatype: Datatype, shape: tuple[int, ...], field: str, *, may_miss: bool = False
+) -> Array:
     """Build an array from the bytes of a binary tensor.
+
+    Args:
+        raw: Its bytes.
+        datatype: What they are.
+        shape: How many.
+        field: Where they came from, for messages.
+        may_miss: Whether a string may be missing (the length 0xFFFFFFFF, as a worker writes it): it is None then.
 
     Raises:
         InvalidRequest: If their number does not fit, or a string is not UTF-8.
     """
     expected = count_of(shape, field)
     if datatype.is_text:
-        return _binary_strings(raw, expected, field).reshape(shape)
+        return _binary_strings(raw, expected, field, may_miss=may_miss).reshape(shape)
     if len(raw) != expected * datatype.array.itemsize:
         raise InvalidRequest(
             f"{field} has {len(raw)} bytes, but {expected} values of {datatype.name} "
@@ -184,7 +194,7 @@ def from_binary(raw: bytes | memoryview, datatype: Datatype, shape: tuple[int, .
     return array
 
 
-def _binary_strings(raw: bytes | memoryview, expected: int, field: str) -> Array:
+def _binary_strings(raw: bytes | memoryview, expected: int, field: str, *, may_miss: bool) -> Array:
     # A string takes four bytes at least: refuse a shape that cannot be before making room for it.
     if expected * 4 > len(raw):
         raise InvalidRequest(f"{field} ends before its {expected} strings")
@@ -194,6 +204,9 @@ def _binary_strings(raw: bytes | memoryview, expected: int, field: str) -> Array
         end = offset + 4
         size = int.from_bytes(raw[offset:end], "little")
         if end + size > len(raw):
+            if may_miss and size == _MISSING_SIZE:
+                offset = end  # the array holds None where nothing is put
+                continue
             raise InvalidRequest(f"{field} ends within string {index}")
         try:
             array[index] = str(raw[end : end + size], "utf-8")
@@ -206,12 +219,12 @@ def _binary_strings(raw: bytes | memoryview, expected: int, field: str) -> Array
 
 
 def to_binary(array: Array, datatype: Datatype) -> bytes:
-    """Write an array as the binary extension has it."""
+    """Write an array as the binary extension has it, which knows no missing string: it is an empty one."""
     if not datatype.is_text:
         return np.ascontiguousarray(array, dtype=datatype.array).tobytes()
     parts: list[bytes] = []
     for value in array.ravel().tolist():
-        text = str(value).encode()
+        text = b"" if value is None else str(value).encode()
         parts.append(len(text).to_bytes(4, "little"))
         parts.append(text)
     return b"".join(parts)

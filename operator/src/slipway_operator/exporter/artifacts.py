@@ -30,6 +30,15 @@ def sha256(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Give a file's digest, whatever its size."""
+    found = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            found.update(piece)
+    return "sha256:" + found.hexdigest()
+
+
 def write_json(path: Path, value: object) -> None:
     """Write canonical JSON: sorted keys, no NaN, one final newline."""
     path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")

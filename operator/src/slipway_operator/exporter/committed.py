@@ -11,6 +11,7 @@ from .columns import is_missing
 from .convert import check
 from .example import as_number, plain_cells
 from .failure import Failure
+from .files import ONNX_LIMIT
 from .foreign import lazy, np
 from .reference import reference
 from .request import ExportRequest, Places
@@ -27,6 +28,9 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         Failure: ``ConversionFailed``, ``ConversionUnsupported``, or what the example earns.
     """
     onnx = lazy("onnx")
+    if (size := model_file.stat().st_size) > ONNX_LIMIT:
+        message = f"{request.model_path} has {size} bytes, more than the {ONNX_LIMIT} that an ONNX model may have."
+        raise Failure("ModelFileUnsafe", message)
     content = model_file.read_bytes()
     check(content)
     proto = onnx.load_model_from_string(content)

@@ -10,7 +10,10 @@ from pathlib import Path
 from .failure import Failure
 
 MODEL_LIMIT = 4 << 30
-"""Bytes of a model file."""
+"""Bytes of a model file; as many as a runtime takes of a model that is answered by a worker."""
+
+ONNX_LIMIT = 2 << 30
+"""Bytes of an ONNX file: a message of protobuf has no more, nor does a runtime load more."""
 
 MODEL_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops", ".cloudpickle", ".onnx")
 

@@ -26,6 +26,10 @@ Answering = Callable[[dict[str, Any], memoryview], tuple[list[dict[str, Any]], l
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+class DoesNotFit(ValueError):  # noqa: N818 - named after what happened, which a caller reads
+    """An answer is of another kind than the signature promises."""
+
+
 def answering(model: Path, signature: Path, function: str | None) -> Answering:
     """Load what answers, and give a function from a message to its answer.
 
@@ -198,7 +202,7 @@ def _written(answer: Any, datatype: str) -> tuple[list[int], bytes]:
         array = np.asarray(answer)
         if datatype == "BYTES":
             return list(array.shape), strings_to(array.ravel().tolist())
-        return list(array.shape), np.ascontiguousarray(array, dtype="<" + _CODES[datatype]).tobytes()
+        return list(array.shape), _fitting(array, datatype).tobytes()
     values = list(answer)
     shape = [len(values)]
     if values and isinstance(values[0], (list, tuple)):
@@ -208,3 +212,18 @@ def _written(answer: Any, datatype: str) -> tuple[list[int], bytes]:
         return shape, strings_to(values)
     filled = [math.nan if value is None else value for value in values]
     return shape, struct.pack(f"<{len(filled)}{_CODES[datatype]}", *filled)
+
+
+def _fitting(array: Any, datatype: str) -> Any:
+    """Give an array in its datatype.
+
+    Raises:
+        DoesNotFit: It would be another answer: 99.5 has no place among whole numbers, nor has NaN.
+    """
+    with np.errstate(invalid="ignore"):
+        written = np.ascontiguousarray(array, dtype="<" + _CODES[datatype])
+    if datatype.startswith("FP") or np.can_cast(array.dtype, written.dtype):
+        return written
+    if not np.array_equal(written, array):
+        raise DoesNotFit(f"an answer does not fit {datatype}, which it is in the example's answers")
+    return written

@@ -21,7 +21,7 @@ from .failure import Failure
 from .foreign import has, np, pd
 from .function import Function
 from .loading import load_model
-from .model_answers import Ask, asking, replying
+from .model_answers import Ask, DoesNotFit, asking, replying
 from .parity import Compared, compare, refuse
 from .reference import reference
 from .request import ExportRequest, Places
@@ -41,7 +41,11 @@ class Wire:
         self.outputs = [str(spec["name"]) for spec in described["outputs"]]
 
     def run(self, feed: dict[str, Any]) -> list[Any]:
-        """Answer tensors that go by the callers' names."""
+        """Answer tensors that go by the callers' names.
+
+        Raises:
+            Failure: ``ParityFailed``: asked again, what answers gives another kind of answer.
+        """
         inputs, parts = [], []
         for spec in self._described["inputs"]:
             array = feed[spec["name"]]
@@ -49,7 +53,11 @@ class Wire:
             raw = strings_to(array.ravel().tolist()) if is_text else np.ascontiguousarray(array).tobytes()
             inputs.append({**spec, "shape": list(array.shape), "size": len(raw)})
             parts.append(raw)
-        outputs, answers = self._reply({"inputs": inputs}, memoryview(b"".join(parts)))
+        try:
+            outputs, answers = self._reply({"inputs": inputs}, memoryview(b"".join(parts)))
+        except DoesNotFit as error:
+            message = f"Asked again, by the bytes that travel, it answers otherwise: {error}."
+            raise Failure("ParityFailed", f"{message} Have it answer from the row alone.") from error
         return [self._read(told, raw) for told, raw in zip(outputs, answers)]  # noqa: B905 - Python 3.9
 
     def _read(self, told: dict[str, Any], raw: bytes) -> Any:
@@ -96,7 +104,7 @@ def take(request: ExportRequest, places: Places, model_file: Path, area: Path) -
         classes=described["classes"],
     )
     artifacts.write_json(area / "reference.json", looks)
-    model_digest = artifacts.sha256(model_file.read_bytes())
+    model_digest = artifacts.sha256_of(model_file)
     certificate = {
         "engine": "worker",
         "file": served_name(request.model_path),

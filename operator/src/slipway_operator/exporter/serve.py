@@ -160,7 +160,7 @@ def _serve(channel: Channel, answer: Callable[..., Any], turn: threading.Lock, s
                 try:
                     outputs, parts = answer(header, raw)
                     reply: dict[str, Any] = {"id": header.get("id"), "outputs": outputs}
-                except Exception as error:  # noqa: BLE001 - a project's code may raise anything
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - a project's code may raise anything
                     _say(traceback.format_exc())
                     reply, parts = {"id": header.get("id"), "error": type(error).__name__}, []
                 finally:
@@ -170,7 +170,9 @@ def _serve(channel: Channel, answer: Callable[..., Any], turn: threading.Lock, s
             del parts
             _end_if_grown(settings.memory_bytes)
     except (Closed, OSError, ValueError, KeyError):
-        channel.close()
+        pass
+    finally:
+        channel.close()  # or the runtime would wait for an answer until its patience ends
 
 
 def _end_if_grown(limit: int) -> None:

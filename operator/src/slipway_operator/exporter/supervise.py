@@ -23,6 +23,8 @@ GRACE_SECONDS = 5.0
 KEPT_START = 1 << 20
 KEPT_END = 3 << 20
 _CHUNK = 1 << 16
+_LAST_CHUNKS = 64
+"""More than a pipe holds: only what has left the command's group can go on writing."""
 
 
 @dataclass
@@ -183,10 +185,11 @@ def supervise(run: Run, journal: Journal) -> Outcome:
                     selector.unregister(stream)
         if process.poll() is None:
             kill_group(process)
-        while _pass_on(stream.fileno(), journal):
-            pass
-        # What the command left running in its group would outlive its pod's step.
+        # What the command left running in its group would outlive its pod's step, and may write without end.
         _signal_group(process.pid, signal.SIGKILL)
+        for _ in range(_LAST_CHUNKS):
+            if not _pass_on(stream.fileno(), journal):
+                break
         stream.close()
         returncode = process.wait()
     return Outcome(returncode, time.monotonic() - began, timed_out, stop.asked)
