@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from slipway_operator.domain.conditions import Condition, with_condition
 from slipway_operator.domain.digests import canonical_json, sha256_of, short10
+from slipway_operator.domain.directives import Verb
 from slipway_operator.domain.durations import format_time, parse_time, words_of
 from slipway_operator.domain.reasons import Reason, well_formed
+from slipway_operator.domain.revisions import Cause
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
@@ -88,3 +90,8 @@ def test_good_foreign_reasons_pass(reason):
 @pytest.mark.parametrize("reason", ["", "lower", "With Space", "Ünicode", "A" * 65])
 def test_other_reasons_are_replaced(reason):
     assert well_formed(reason, otherwise=Reason.STEP_FAILED) == "StepFailed"
+
+
+def test_each_verb_is_done_by_causes_of_its_own():
+    causes = [cause for verb in Verb for cause in verb.causes]
+    assert sorted(causes) == sorted(Cause), "each cause once"
