@@ -21,7 +21,7 @@ from slipway_operator.plan.events import events_for
 from slipway_operator.plan.holds import Held, held, other_good
 from slipway_operator.plan.observed import Event, Manifest, Observed, Plan, Trouble, ref_of, soonest
 from slipway_operator.plan.policies import jobs_policy_for
-from slipway_operator.plan.proof import Proof, State, prove, unneeded
+from slipway_operator.plan.proof import Proof, prove, unneeded
 from slipway_operator.plan.rollout import Aim, Wanted, plan_rollout, prunable
 from slipway_operator.plan.serving import deployment_name, repository_for, settings_for
 from slipway_operator.plan.status import conditions_for, status_for, summary_of
@@ -248,10 +248,11 @@ def _proofs(
 
 
 def _may_begin(seen: Observed, back: Return, proofs: Mapping[str, Proof]) -> bool:
-    """Pods that are there can take over; others are started once their images are known to be in the registry."""
+    """Pods that are there can take over; others are started once the registry has been asked for their images."""
     proof = proofs.get(back.to.entry.content)
-    known = proof is not None and proof.state is not State.UNPROVEN
-    return known or seen.deployment(deployment_name(seen.key.name, back.to.entry.digests)) is not None
+    return (proof is not None and proof.is_decided) or seen.deployment(
+        deployment_name(seen.key.name, back.to.entry.digests)
+    ) is not None
 
 
 def _cleanup(
