@@ -10,11 +10,12 @@ from slipway_operator.api import ModelDeploymentSpec, RollBackOn
 from slipway_operator.domain import labels
 from slipway_operator.domain.contents import Content
 from slipway_operator.domain.directives import Directive
+from slipway_operator.domain.durations import format_time
 from slipway_operator.domain.errors import Blocked, SlipwayError, Waiting
 from slipway_operator.domain.revisions import LoggedEntry, read_log
 from slipway_operator.plan.attempts import jobs_of, obsolete_jobs
 from slipway_operator.plan.chain import Chain, Look, look_at_source, pinned_commit, remembered, walk
-from slipway_operator.plan.cleanup import Cleanup, plan_cleanup, usable
+from slipway_operator.plan.cleanup import Cleanup, emptied, plan_cleanup, usable
 from slipway_operator.plan.decisions import Decisions, Return, decide
 from slipway_operator.plan.entries import Situation, next_entry
 from slipway_operator.plan.events import events_for
@@ -72,6 +73,8 @@ def plan_model_deployment(seen: Observed) -> Plan:
         status = status_for(story)
         return Plan(status=status, events=events_for(seen, status, None))
 
+    spent = emptied(seen, log)
+    seen = _without(seen, spent)
     path = _path(seen, spec, entries)
     wanted = _wanted(seen, path)
     candidate = _candidate(entries, wanted)
@@ -139,6 +142,8 @@ def plan_model_deployment(seen: Observed) -> Plan:
         ),
         delete=(
             *rollout.delete,
+            # Before the entries: as long as those are there, the next look finds these too.
+            *(ref_of(j) for j in spent),
             *(ref_of(j) for j in _obsolete(seen, path)),
             *(ref_of(j) for p in proofs.values() for j in p.delete),
             *(ref_of(j) for j in (*unneeded(seen, proofs.values()), *tidy.delete)),
@@ -298,6 +303,14 @@ def _passed_limit(seen: Observed, limits: RollBackOn | None, entries: Sequence[L
     if target is None or passed is None:
         return None
     return Return(to=target, directive=None, why=f"it passed a limit: {passed}", since=entries[-1].entry.at)
+
+
+def _without(seen: Observed, jobs: Sequence[Manifest]) -> Observed:
+    """These Jobs count as on their way out: nothing is read from them, and their numbers are taken."""
+    names = {j["metadata"]["name"] for j in jobs}
+    out = {"deletionTimestamp": format_time(seen.now)}
+    marked = ({**j, "metadata": {**j["metadata"], **out}} if j["metadata"]["name"] in names else j for j in seen.jobs)
+    return replace(seen, jobs=tuple(marked)) if names else seen
 
 
 def _obsolete(seen: Observed, path: _Path) -> Sequence[Manifest]:
