@@ -464,3 +464,46 @@ async def test_what_is_made_anew_while_a_removal_fails_is_kept(world, removing):
     world.cluster.pass_time(3600)
     await world.settle(key)
     assert made(world) == jobs, "nothing is made in turns"
+
+
+def played(world: Any, namespace: str) -> None:
+    """Let the Jobs of one namespace succeed; those of others go on."""
+    for job in world.unfinished():
+        if job["metadata"]["namespace"] == namespace:
+            world.cluster.finish_job(job, world.answer(job))
+    world.cluster.settle_deployments()
+
+
+async def test_an_environment_that_another_deployment_has_built_on_stays_while_that_trains(world):
+    """No spec and no log names it yet: only the build's answer does."""
+    shared = world.answer
+
+    def answer(job: Manifest) -> Any:
+        """The first commit's environment is shared; all later ones have another."""
+        found = shared(job)
+        if job["metadata"]["labels"]["slipway.dev/step"] != "build" or world.commit.startswith("4f2a"):
+            return found
+        return found.model_copy(update={"environment": "sha256:" + "e" * 64})
+
+    world.answer = answer
+    key = world.add()
+    world.edit(key, "revisionHistoryLimit", 1)
+    await world.settle(key)
+    environment = world.entries()[0]["data"]["digests"]["environment"]
+    other = world.add("other", "railway")
+    await world.look(other)
+    played(world, "railway")
+    await world.look(other)
+    assert world.steps(other)["Build"] == "Succeeded"
+    assert world.steps(other)["Train"] == "Running"
+    asked: set[str] = set()
+    for number in range(2, 6):
+        world.commit = f"{number:04d}" * 10
+        world.edit(key, "source.git.ref", f"v{number}")
+        for _ in range(12):
+            await world.look(key)
+            asked |= {d for j in world.jobs("remove") for d in request_of(j).get("environments", [])}
+            played(world, "airline")
+            world.cluster.pass_time(1)
+    assert world.entries()[0]["data"]["number"] > 1, "its last use here is gone"
+    assert environment not in asked

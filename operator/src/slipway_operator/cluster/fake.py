@@ -58,8 +58,13 @@ class FakeCluster:
 
     async def list_everywhere(self) -> Sequence[Manifest]:
         """Everything that names images."""
-        kinds = ("ModelDeployment", "ControllerRevision", "Job")
-        return [copy.deepcopy(m) for r, m in self.objects.items() if r.kind in kinds]
+
+        def is_listed(kind: str, meta: Manifest) -> bool:
+            if kind in {"Job", "Pod"}:
+                return bool((meta.get("labels") or {}).get(labels.STEP) == "build")
+            return kind in {"ModelDeployment", "ControllerRevision"}
+
+        return [copy.deepcopy(m) for r, m in self.objects.items() if is_listed(r.kind, m["metadata"])]
 
     async def list_events(self, namespace: str, uids: Sequence[str]) -> Sequence[Manifest]:
         """The warnings that the test put there."""
