@@ -21,7 +21,7 @@ from slipway_operator.plan.entries import Situation, next_entry
 from slipway_operator.plan.events import events_for
 from slipway_operator.plan.holds import Held, held, other_good
 from slipway_operator.plan.observed import Event, Manifest, Observed, Plan, Trouble, ref_of, soonest
-from slipway_operator.plan.policies import jobs_policy_for
+from slipway_operator.plan.policies import jobs_policy_for, obsolete_policies
 from slipway_operator.plan.proof import Proof, prove, unneeded
 from slipway_operator.plan.rollout import Aim, Wanted, plan_rollout, prunable
 from slipway_operator.plan.serving import deployment_name, repository_for, settings_for
@@ -142,6 +142,7 @@ def plan_model_deployment(seen: Observed) -> Plan:
         ),
         delete=(
             *rollout.delete,
+            *(ref_of(p) for p in obsolete_policies(seen)),
             # Before the entries: as long as those are there, the next look finds these too.
             *(ref_of(j) for j in spent),
             *(ref_of(j) for j in _obsolete(seen, path)),

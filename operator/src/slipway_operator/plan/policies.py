@@ -48,7 +48,13 @@ def jobs_policy_for(seen: Observed) -> Manifest:
         },
         "policyTypes": ["Ingress"],
     }
-    return _policy(seen, f"{owner}-jobs", spec)
+    # No ModelDeployment has a dot in its name, so that none of them has a policy of this name.
+    return _policy(seen, f"{owner}.jobs", spec)
+
+
+def obsolete_policies(seen: Observed) -> list[Manifest]:
+    """The policy for Jobs under its name of earlier releases, which that of another ModelDeployment may need."""
+    return [p for p in seen.policies if p["metadata"]["name"] == f"{seen.key.name}-jobs"]
 
 
 def _who_reads_metrics(settings: Settings) -> list[Manifest]:
