@@ -1,8 +1,19 @@
-"""Network policies have names that no other ModelDeployment's can have."""
+"""Network policies have names that no other ModelDeployment's can have, and ports that can be read."""
 
 from __future__ import annotations
 
+from typing import Any
+from urllib.parse import urlsplit
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from slipway_operator.api import Traces
+from slipway_operator.api.serving import HttpUrl
+
+URL = TypeAdapter(HttpUrl)
 
 
 def policies(world) -> dict[str, str]:
@@ -47,3 +58,44 @@ async def test_the_policy_of_an_earlier_release_goes_and_frees_its_name(world):
     world.cluster.writes.clear()
     await world.look(key)
     assert world.cluster.writes == [], "what the other one has there now stays"
+
+
+@pytest.mark.parametrize("url", ["http://otel:99999/v1/traces", "http://[1.2.3]:80/", "http://[:]/x"])
+async def test_a_url_that_was_stored_before_the_rule_is_told(world, url):
+    """The object stays as it is, and says what to mend; a look never fails for it."""
+    key = world.add()
+    await world.settle(key)
+    world.edit(key, "serving.traces", {"endpoint": url})
+    await world.settle(key)
+
+    assert world.ready(key) == ("False", "InvalidSpec")
+    assert "spec.serving.traces.endpoint: must be an http" in world.condition(key, "Ready")["message"]
+
+
+async def test_no_text_makes_a_plan_fail(world):
+    """Not even one that no check has seen."""
+    traces = Traces.model_construct(endpoint="https://otel:99999/", ratio=0.1)
+    serving = world.settings.serving.model_copy(update={"traces": traces})
+    world.settings = world.settings.model_copy(update={"serving": serving})
+    key = world.add()
+    await world.settle(key)
+    (policy,) = [p for p in world.cluster.of_kind("NetworkPolicy") if p["metadata"]["name"] == key.name]
+
+    assert policy["spec"]["egress"][1] == {"ports": [{"port": 443, "protocol": "TCP"}]}
+
+
+@given(st.ip_addresses(v=6), st.integers(1, 65535))
+def test_every_ipv6_address_is_taken(address: Any, port: int):
+    for text in (str(address), address.exploded):
+        if "." not in text:
+            URL.validate_python(f"http://[{text}]:{port}/v1/traces")
+
+
+@given(st.text("0123456789abF:.[]g", max_size=24), st.text("0123456789:", max_size=8))
+def test_what_is_taken_can_be_read(host: str, port: str):
+    url = f"http://[{host}]:{port}/"
+    try:
+        URL.validate_python(url)
+    except ValidationError:
+        return
+    assert 1 <= (urlsplit(url).port or 0) <= 65535

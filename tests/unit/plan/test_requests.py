@@ -127,3 +127,30 @@ async def test_one_id_may_promote_one_content_and_abort_another(world, short):
 
     assert log(world)[-2:] == [("SpecChange", "ticket-42"), ("Abort", "ticket-42")]
     assert world.ready(short) == ("False", "Aborted")
+
+
+async def test_a_request_waits_for_a_spec_that_can_be_read_and_says_so(world, short):
+    """Stored before a rule existed: nothing is done for it, and nobody is left without a word."""
+    bad = world.lane()
+    world.edit(short, "rollout", {"rollBackOn": {"p99LatencyMillis": 0}})
+    world.annotate(short, "slipway.dev/rollback", "previous@r-1 it is slow")
+    await world.settle(short)
+    assert world.ready(short) == ("False", "InvalidSpec")
+    state, message = world.request(short, "Rollback")
+    assert (state, world.lane()) == ("Pending", bad)
+    assert message.startswith("waits for the spec: spec.rollout.rollBackOn.p99LatencyMillis")
+    world.edit(short, "rollout", None)
+    await world.settle(short)
+
+    assert world.request(short, "Rollback")[0] == "Done"
+    assert world.lane() != bad
+
+
+async def test_what_was_done_stays_told_while_the_spec_cannot_be_read(world, short):
+    world.annotate(short, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(short)
+    told = world.status(short)["requests"]
+    world.edit(short, "rollout", {"rollBackOn": {"p99LatencyMillis": 0}})
+    await world.settle(short)
+
+    assert world.status(short)["requests"] == told

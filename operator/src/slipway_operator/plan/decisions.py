@@ -144,6 +144,18 @@ def decide(
     )
 
 
+def wait_for_spec(seen: Observed, entries: Sequence[LoggedEntry], why: str) -> Decisions:
+    """What is asked for while the spec cannot be read: nothing is done or refused, and each request is told why."""
+    answers = []
+    for directive in directives_of(seen.resource["metadata"], None):
+        known = _known(seen, entries, directive)
+        if known is None or known.state == "Pending":
+            at = known.at if known is not None else format_time(seen.now)
+            known = Answer(directive=directive, state="Pending", message=f"waits for the spec: {why}", at=at)
+        answers.append(known)
+    return Decisions(answers=tuple(answers))
+
+
 def rows_of(seen: Observed, answers: Sequence[Answer]) -> list[Manifest]:
     """The newest request at each door, for status; one that was taken away stays told."""
     rows = {str(r["verb"]): dict(r) for r in seen.status.get("requests") or () if r.get("state") != "Pending"}

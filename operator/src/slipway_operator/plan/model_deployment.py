@@ -16,7 +16,7 @@ from slipway_operator.domain.revisions import LoggedEntry, read_log
 from slipway_operator.plan.attempts import jobs_of, obsolete_jobs
 from slipway_operator.plan.chain import Chain, Look, look_at_source, pinned_commit, remembered, walk
 from slipway_operator.plan.cleanup import Cleanup, emptied, plan_cleanup, usable
-from slipway_operator.plan.decisions import Decisions, Return, decide
+from slipway_operator.plan.decisions import Decisions, Return, decide, wait_for_spec
 from slipway_operator.plan.entries import Situation, next_entry
 from slipway_operator.plan.events import events_for
 from slipway_operator.plan.holds import Held, held, other_good
@@ -69,7 +69,8 @@ def plan_model_deployment(seen: Observed) -> Plan:
         spec = parse_spec(seen.resource)
     except Blocked as error:
         # Nothing is known of what is wanted: everything stays as it is, and what is live keeps serving.
-        story = Story(seen=seen, spec=None, entries=entries, faults=faults, blocked=_trouble(error))
+        waiting = wait_for_spec(seen, entries, error.message)
+        story = Story(seen=seen, spec=None, entries=entries, faults=faults, decisions=waiting, blocked=_trouble(error))
         status = status_for(story)
         return Plan(status=status, events=events_for(seen, status, None))
 

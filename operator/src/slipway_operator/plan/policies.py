@@ -86,8 +86,12 @@ def _sink(records: Records) -> str | None:
 
 
 def _port_of(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
+    """The port; that of the scheme where none can be read, as a plan must not fail for a text."""
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        port = None
+    return port or (443 if url.startswith("https:") else 80)
 
 
 def _tcp(port: int) -> Manifest:
