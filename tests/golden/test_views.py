@@ -17,6 +17,7 @@ from slipway_cli.views.rows import deployment_row, deployment_table, history, hi
 from slipway_cli.views.tree import tree
 from slipway_cli.views.verdict import outcome, verdict
 from slipway_cli.views.world import World
+from slipway_operator.domain.directives import Verb
 
 VIEWS = Path(__file__).parent / "views"
 CANARY = {"canary": {"pods": 1, "for": "10m"}, "rollBackOn": {"errorRate": 0.01, "minimumRequests": 100}}
@@ -137,14 +138,14 @@ async def test_promoted(world, canary, shown):
     world.annotate(canary, "slipway.dev/promote", request_value("now", "p-1", "looks good"))
     await world.settle(canary)
     found = shown("6-promoted", canary)
-    assert outcome(found.resource, found.entries, "p-1").state == "Done"
+    assert outcome(found.resource, found.entries, Verb.PROMOTE, "p-1").state == "Done"
 
 
 async def test_aborted(world, canary, shown):
     world.annotate(canary, "slipway.dev/abort", request_value("now", "a-1", "wrong units"))
     await world.settle(canary)
     found = shown("7-aborted", canary)
-    assert outcome(found.resource, found.entries, "a-1").state == "Done"
+    assert outcome(found.resource, found.entries, Verb.ABORT, "a-1").state == "Done"
     assert verdict(found.resource).code is Code.HELD
 
 
@@ -166,7 +167,7 @@ async def test_rolled_back(back, shown):
     found = shown("8-rolled-back", back, wide=True)
 
     assert verdict(found.resource).code is Code.HELD
-    assert outcome(found.resource, found.entries, "r-1").sentence.endswith("that of revision 1")
+    assert outcome(found.resource, found.entries, Verb.ROLLBACK, "r-1").sentence.endswith("that of revision 1")
     assert found.entries[-1]["why"] == "delays of zero"
 
 
@@ -175,7 +176,7 @@ async def test_resumed(world, back, shown):
     await world.settle(back)
     found = shown("9-resumed", back)
 
-    assert outcome(found.resource, found.entries, "s-1").state == "Done"
+    assert outcome(found.resource, found.entries, Verb.RESUME, "s-1").state == "Done"
     assert verdict(found.resource).code is Code.OK
 
 
@@ -195,6 +196,6 @@ async def test_refused(world, verb, target, words):
     await world.settle(key)
     found = seen(world, key)
 
-    ended = outcome(found.resource, found.entries, "x-1")
+    ended = outcome(found.resource, found.entries, Verb(verb.capitalize()), "x-1")
     assert ended.state == "Refused"
     assert words in ended.sentence

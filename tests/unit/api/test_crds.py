@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel, Field
 
 from slipway_operator.api.__main__ import CRD_DIRECTORIES, generated
-from slipway_operator.api.crd import all_crds
+from slipway_operator.api.crd import all_crds, structural_schema
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -80,13 +81,28 @@ def test_no_field_is_described_by_its_class() -> None:
 def test_the_schema_is_structural() -> None:
     allowed = {
         "type", "description", "properties", "items", "additionalProperties", "required", "enum", "default", "format",
-        "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
-        "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+        "pattern", "minimum", "exclusiveMinimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
+        "maxProperties", "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
         "x-kubernetes-validations",
     }  # fmt: skip
     for path, node in all_nodes():
         assert set(node) <= allowed, path
         assert ("type" in node) != bool(node.get("x-kubernetes-int-or-string")), path
+
+
+def test_a_bound_is_never_lost_on_the_way() -> None:
+    """What pydantic refuses and the API server takes is stored, and then nothing of that object is acted on."""
+
+    class Above(BaseModel):
+        share: float = Field(gt=0, le=1)
+
+    class Below(BaseModel):
+        share: float = Field(lt=1)
+
+    share = structural_schema(Above, defaults=True)["properties"]["share"]
+    assert (share["minimum"], share["exclusiveMinimum"], share["maximum"]) == (0, True, 1)
+    with pytest.raises(ValueError, match="exclusiveMaximum"):
+        structural_schema(Below, defaults=True)
 
 
 def test_everything_is_bounded() -> None:

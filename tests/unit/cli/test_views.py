@@ -21,6 +21,7 @@ from slipway_cli.views.overview import pod_word
 from slipway_cli.views.verdict import outcome
 from slipway_cli.views.words import age, seconds_of
 from slipway_cli.views.world import World
+from slipway_operator.domain.directives import Verb
 
 NOW = datetime(2026, 11, 24, 16, tzinfo=UTC)
 
@@ -279,12 +280,25 @@ def test_completion_asks_the_cluster_for_names(kubeconfig, monkeypatch):
 
 def test_a_rollback_is_done_when_the_service_has_turned(make):
     """The entry alone is the decision: who asks the Service in that moment still gets the old answer."""
-    entries = [make.entry(1, make.OLD), make.entry(2, make.NEW), make.entry(3, make.OLD, requestId="r-1", restores=1)]
+    back = make.entry(3, make.OLD, cause="Rollback", requestId="r-1", restores=1)
+    entries = [make.entry(1, make.OLD), make.entry(2, make.NEW), back]
 
-    assert outcome(make.resource(live={"revision": 2}), entries, "r-1").state == "Pending"
-    assert outcome(make.resource(live={"revision": 3}), entries, "r-1").state == "Done"
-    assert outcome(make.resource(live={"revision": 3}), entries, "r-2").state == "Pending"
-    assert "revision 3 went live" in outcome(make.resource(live={"revision": 4}), entries, "r-1").sentence
+    def what(live: int, request: str):
+        return outcome(make.resource(live={"revision": live}), entries, Verb.ROLLBACK, request)
+
+    assert what(2, "r-1").state == "Pending"
+    assert what(3, "r-1").state == "Done"
+    assert what(3, "r-2").state == "Pending"
+    assert "revision 3 went live" in what(4, "r-1").sentence
+
+
+def test_one_id_for_two_verbs_is_two_requests(make):
+    entries = [make.entry(1, make.OLD), make.entry(2, make.OLD, cause="Rollback", requestId="ticket-42")]
+    row = {"verb": "Rollback", "id": "ticket-42", "state": "Done"}
+    resource = make.resource(live={"revision": 2}, requests=[row])
+
+    assert outcome(resource, entries, Verb.ROLLBACK, "ticket-42").state == "Done"
+    assert outcome(resource, entries, Verb.RESUME, "ticket-42").state == "Pending"
 
 
 SLOW = ("kopf", "kubernetes", "pydantic", "yaml", "aiohttp", "sklearn", "slipway_operator.builder.package")

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from slipway_operator.domain.conditions import Condition, with_condition
 from slipway_operator.domain.digests import canonical_json, sha256_of, short10
+from slipway_operator.domain.directives import Verb
 from slipway_operator.domain.durations import format_time, parse_time, words_of
 from slipway_operator.domain.reasons import Reason, well_formed
+from slipway_operator.domain.revisions import Cause
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
@@ -25,6 +27,20 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text(), JSON))
 def test_the_order_of_keys_is_no_part_of_a_digest(data):
     assert sha256_of(data) == sha256_of(dict(reversed(list(data.items()))))
+
+
+@given(st.integers(-(2**53), 2**53))
+def test_a_whole_number_has_one_digest_however_it_is_written(number):
+    assert sha256_of({"a": [float(number)]}) == sha256_of({"a": [number]})
+
+
+@pytest.mark.parametrize("number", [1e-07, 0.1, 1e21, 1e300])
+def test_other_numbers_are_digested_as_they_are_read(number):
+    assert canonical_json(number) == repr(number).encode()
+
+
+def test_true_is_not_one():
+    assert sha256_of(True) != sha256_of(1)
 
 
 def test_what_json_cannot_say_is_refused():
@@ -74,3 +90,8 @@ def test_good_foreign_reasons_pass(reason):
 @pytest.mark.parametrize("reason", ["", "lower", "With Space", "Ünicode", "A" * 65])
 def test_other_reasons_are_replaced(reason):
     assert well_formed(reason, otherwise=Reason.STEP_FAILED) == "StepFailed"
+
+
+def test_each_verb_is_done_by_causes_of_its_own():
+    causes = [cause for verb in Verb for cause in verb.causes]
+    assert sorted(causes) == sorted(Cause), "each cause once"

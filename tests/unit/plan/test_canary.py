@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from slipway_operator.plan.observed import Sample
+from slipway_operator.plan.native import NAME as WORKER
+from slipway_operator.plan.observed import Manifest, Sample
+from slipway_operator.plan.watch import figures_of
 
 CANARY = {"canary": {"pods": 1, "for": "10m"}, "rollBackOn": {"errorRate": 0.01, "minimumRequests": 100}}
 
@@ -22,7 +26,7 @@ async def canary(world):
     return key
 
 
-def pods(world, *, deployment, samples: Sample | None = None, restarts: int = 0) -> None:
+def pods(world, *, deployment, samples: Sample | None = None, restarts: int = 0, **status: Any) -> None:
     """Give a Deployment a pod with an address, and figures to it."""
     template = deployment["spec"]["template"]
     name = f"{deployment['metadata']['name']}-pod"
@@ -37,6 +41,7 @@ def pods(world, *, deployment, samples: Sample | None = None, restarts: int = 0)
                 "podIP": "10.0.0.7",
                 "conditions": [{"type": "Ready", "status": "True"}],
                 "containerStatuses": [{"name": "runtime", "restartCount": restarts, "started": True, "ready": True}],
+                **status,
             },
         }
     )
@@ -194,6 +199,60 @@ async def test_restarts_end_a_canary(world, canary):
     pods(world, deployment=world.canary(), samples=None, restarts=3)
     await world.settle(canary)
     assert "failedProbes: 3" in world.entries()[-1]["data"]["why"]
+
+
+def runtime(*, started_at: str, restarts: int = 0, **more: Any) -> Manifest:
+    """A container as the kubelet tells of it once its startup probe has passed."""
+    running = {"state": {"running": {"startedAt": started_at}}, "started": True}
+    return {"name": "runtime", "restartCount": restarts, "ready": False, **running, **more}
+
+
+def not_ready(since: str) -> list[Manifest]:
+    """The kubelet writes it before the first container runs; its time moves only when the status turns."""
+    return [{"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": since}]
+
+
+@pytest.mark.parametrize(
+    ("turned", "started", "restarts", "failed"),
+    [
+        pytest.param("12:00:00", "12:00:04", 0, 0, id="first-readiness-probe-not-yet-passed"),
+        pytest.param("12:00:04", "12:00:04", 0, 0, id="in-the-same-second"),
+        pytest.param("12:03:00", "12:00:04", 0, 1, id="it-has-answered-and-does-not"),
+        pytest.param("12:03:00", "12:03:01", 1, 1, id="restarted-and-starting"),
+        pytest.param("12:05:00", "12:03:01", 1, 2, id="restarted-answered-and-does-not"),
+    ],
+)
+async def test_only_what_has_answered_can_be_lost(world, canary, turned, started, restarts, failed):
+    day = "2026-11-23T"
+    world.edit(canary, "rollout.rollBackOn", {"failedProbes": 1})
+    pods(
+        world,
+        deployment=world.canary(),
+        conditions=not_ready(f"{day}{turned}Z"),
+        containerStatuses=[runtime(started_at=f"{day}{started}Z", restarts=restarts)],
+    )
+    lane = world.status(canary)["rollout"]["content"]
+
+    seen = await world.observe(canary)
+    assert figures_of(seen, label="slipway.dev/canary", value=lane).failed_probes == failed
+    await world.settle(canary)
+    assert (world.canary() is None) == (failed > 0)
+
+
+async def test_a_worker_that_runs_says_nothing_of_the_runtime(world, canary):
+    """It is started before the runtime, whose startup probe has not passed yet."""
+    worker = runtime(started_at="2026-11-23T12:00:00Z", name=WORKER)
+    first = runtime(started_at="2026-11-23T12:00:09Z", started=False)
+    pods(
+        world,
+        deployment=world.canary(),
+        conditions=not_ready("2026-11-23T12:00:01Z"),
+        initContainerStatuses=[worker],
+        containerStatuses=[first],
+    )
+    lane = world.status(canary)["rollout"]["content"]
+
+    assert figures_of(await world.observe(canary), label="slipway.dev/canary", value=lane).failed_probes == 0
 
 
 @pytest.fixture

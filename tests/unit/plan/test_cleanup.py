@@ -376,3 +376,134 @@ def test_digests_are_found_wherever_they_are_named():
     objects: list[Manifest] = [{"spec": {"source": {"package": {"image": f"r.test/x@{digest}"}}}}, {"data": [{"n": 1}]}]
 
     assert digests_in(objects) == {digest}
+
+
+MAKING = ("build", "train", "export")
+
+
+def made(world: Any) -> set[str]:
+    return {j["metadata"]["name"] for step in MAKING for j in world.jobs(step)}
+
+
+@pytest.fixture
+async def removing(world):
+    """Revision 2's content is being removed; its Jobs were the newest but one of their steps, kept for their logs."""
+    key = world.add()
+    await world.settle(key)
+    await world.deploy(key, "v2", "beef")
+    kept = made(world)
+    world.commit = "4f2a" * 10
+    world.edit(key, "source.git.ref", "v1.0.0")
+    await world.settle(key)
+    world.commit = "cafe" * 10
+    world.edit(key, "source.git.ref", "v3")
+    world.edit(key, "revisionHistoryLimit", 1)
+    for _ in range(12):
+        await world.look(key)
+        if world.jobs("remove"):
+            return key, kept
+        world.play()
+    raise AssertionError("nothing is removed")
+
+
+def ask_for_revision_2(world: Any, key: Any) -> None:
+    world.commit = "beef" * 10
+    world.edit(key, "source.git.ref", "v2")
+
+
+@pytest.mark.parametrize("when", ["while-it-is-removed", "in-the-look-at-which-it-is", "once-it-is-removed"])
+async def test_what_was_removed_is_made_anew_when_it_is_asked_for_again(world, removing, when):
+    """A finished Job that is kept for its logs answers with what is gone."""
+    key, _ = removing
+    if when == "while-it-is-removed":
+        ask_for_revision_2(world, key)
+        await world.look(key)
+        assert "removed" in world.condition(key, "Ready")["message"]
+    world.cluster.pass_time(1)
+    if when == "in-the-look-at-which-it-is":
+        world.play()
+        ask_for_revision_2(world, key)
+    before = made(world)
+    await world.settle(key)
+    if when == "once-it-is-removed":
+        ask_for_revision_2(world, key)
+        before = made(world)
+        await world.settle(key)
+
+    assert world.ready(key) == ("True", "Serving")
+    assert world.entries()[-1]["data"]["digests"]["commit"] == "beef" * 10
+    steps = {name.split("-")[2] for name in made(world) - before}
+    assert steps == {"build"}, "its images are pushed again; the model, which others have too, was never removed"
+
+
+async def test_jobs_of_what_stays_are_kept_while_something_is_removed(world, removing):
+    key, _ = removing
+    kept = {r["key"] for e in world.entries() if e["data"]["number"] != 2 for r in e["data"]["steps"]}
+    names = {
+        j["metadata"]["name"]
+        for step in MAKING
+        for j in world.jobs(step)
+        if j["metadata"]["labels"]["slipway.dev/key"] in kept
+    }
+    assert names
+    await world.look(key)
+
+    assert names <= made(world)
+
+
+async def test_what_is_made_anew_while_a_removal_fails_is_kept(world, removing):
+    key, _ = removing
+    (job,) = world.jobs("remove")
+    world.cluster.fail_job(job, "push", message=DENIED)
+    world.cluster.pass_time(60)
+    ask_for_revision_2(world, key)
+    await world.settle(key)
+
+    assert world.ready(key) == ("True", "Serving")
+    jobs = made(world)
+    world.cluster.pass_time(3600)
+    await world.settle(key)
+    assert made(world) == jobs, "nothing is made in turns"
+
+
+def played(world: Any, namespace: str) -> None:
+    """Let the Jobs of one namespace succeed; those of others go on."""
+    for job in world.unfinished():
+        if job["metadata"]["namespace"] == namespace:
+            world.cluster.finish_job(job, world.answer(job))
+    world.cluster.settle_deployments()
+
+
+async def test_an_environment_that_another_deployment_has_built_on_stays_while_that_trains(world):
+    """No spec and no log names it yet: only the build's answer does."""
+    shared = world.answer
+
+    def answer(job: Manifest) -> Any:
+        """The first commit's environment is shared; all later ones have another."""
+        found = shared(job)
+        if job["metadata"]["labels"]["slipway.dev/step"] != "build" or world.commit.startswith("4f2a"):
+            return found
+        return found.model_copy(update={"environment": "sha256:" + "e" * 64})
+
+    world.answer = answer
+    key = world.add()
+    world.edit(key, "revisionHistoryLimit", 1)
+    await world.settle(key)
+    environment = world.entries()[0]["data"]["digests"]["environment"]
+    other = world.add("other", "railway")
+    await world.look(other)
+    played(world, "railway")
+    await world.look(other)
+    assert world.steps(other)["Build"] == "Succeeded"
+    assert world.steps(other)["Train"] == "Running"
+    asked: set[str] = set()
+    for number in range(2, 6):
+        world.commit = f"{number:04d}" * 10
+        world.edit(key, "source.git.ref", f"v{number}")
+        for _ in range(12):
+            await world.look(key)
+            asked |= {d for j in world.jobs("remove") for d in request_of(j).get("environments", [])}
+            played(world, "airline")
+            world.cluster.pass_time(1)
+    assert world.entries()[0]["data"]["number"] > 1, "its last use here is gone"
+    assert environment not in asked

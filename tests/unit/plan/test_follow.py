@@ -89,6 +89,21 @@ async def test_a_look_that_fails_in_passing_leaves_ready_alone(world, key):
     assert 0 < wait <= 60
 
 
+async def test_a_look_whose_pod_a_node_rejects_is_not_made_again_at_once(world, key):
+    """Such a pod has a phase and a reason, and no container that ended at any time."""
+    made = set()
+    for _ in range(90):
+        await world.look(key)
+        for job in world.unfinished():
+            made.add(job["metadata"]["name"])
+            pod = world.cluster.run_pod(job)
+            pod["status"] = {"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected: not enough cpu"}
+        world.cluster.pass_time(2)
+
+    assert len(made) == 3, "in three minutes"
+    assert world.ready(key) == ("False", "PodLost")
+
+
 async def test_without_follow_the_commit_stays_also_for_another_interpreter(world):
     """The ref moves and the environment changes: the commit that was found for this source counts."""
     key = world.add()

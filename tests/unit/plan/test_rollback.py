@@ -421,6 +421,52 @@ async def test_a_rollback_to_what_is_gone_is_refused_before_anything_is_touched(
     assert first not in world.deployments()
 
 
+def asked_for_revision_1(world) -> Manifest:
+    """The Job that asks the registry for what has no pods any more."""
+    (asking,) = [j for j in world.unfinished() if "verify" in j["metadata"]["name"]]
+    return asking
+
+
+async def test_a_live_model_that_is_gone_keeps_nobody_from_leaving_it(world, two):
+    """All of the target is there; only what callers send now cannot be compared."""
+    key, first, _ = two
+    await world.deploy(key, "v3", "cafe")
+    world.annotate(key, "slipway.dev/rollback", "1@r-1 the live one is broken")
+    await world.look(key)
+    unread = Verified(asked=7, schema_difference="the schema is not compared: the live model is gone")
+    world.cluster.finish_job(asked_for_revision_1(world), unread)
+    await world.settle(key)
+
+    assert (world.lane(), world.ready(key)) == (first, ("False", "RolledBack"))
+
+
+async def test_a_registry_that_nobody_will_ask_again_keeps_nobody_from_going_back(world, two):
+    key, first, _ = two
+    await world.deploy(key, "v3", "cafe")
+    world.annotate(key, "slipway.dev/rollback", "1@r-1")
+    await world.look(key)
+    denied = json.dumps({"ok": False, "reason": "RegistryAccessDenied", "message": "no", "retry": False})
+    world.cluster.fail_job(asked_for_revision_1(world), "push", message=denied)
+    await world.settle(key)
+
+    assert world.lane() == first
+
+
+async def test_a_registry_that_is_away_is_waited_for(world, two):
+    key, first, _ = two
+    third = await world.deploy(key, "v3", "cafe")
+    world.annotate(key, "slipway.dev/rollback", "1@r-1")
+    await world.look(key)
+    away = json.dumps({"ok": False, "reason": "RegistryUnavailable", "message": "no answer", "retry": True})
+    world.cluster.fail_job(asked_for_revision_1(world), "push", message=away)
+    await world.look(key)
+    assert (world.lane(), first in world.deployments()) == (third, False)
+    world.cluster.pass_time(61)
+    await world.settle(key)
+
+    assert world.lane() == first
+
+
 async def test_with_the_last_use_of_a_content_go_its_images(world, two):
     """The entries beyond the limit go once a Job has removed what only they used; the chain has no gap."""
     key, *_ = two

@@ -179,7 +179,7 @@ def _ask(session: Session, name: str, verb: Verb, target: str, asking: Asking) -
         return Code.OK
 
     def look() -> tuple[Outcome | None, str]:
-        found = outcome(session.deployment(name), read_log(session, name), request_id)
+        found = outcome(session.deployment(name), read_log(session, name), verb, request_id)
         return (None if found.state == "Pending" else found), found.sentence
 
     screen.tell(f"asked for {word} ({target}) of {name}, request {request_id}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from slipway_cli.problem import Code
 from slipway_cli.views.overview import short_content
 from slipway_cli.views.words import condition, is_paused
+from slipway_operator.domain.directives import Verb
 
 State = Literal["Pending", "Done", "Refused"]
 
@@ -55,13 +56,14 @@ class Outcome:
     sentence: str
 
 
-def outcome(resource: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], request_id: str) -> Outcome:
+def outcome(resource: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], verb: Verb, request_id: str) -> Outcome:
     """What became of a request: the log decides, ``status.requests`` says the rest."""
-    entry = next((entry for entry in entries if entry.get("requestId") == request_id), None)
+    answers = [e for e in entries if e.get("requestId") == request_id and e.get("cause") in verb.causes]
+    entry = next(iter(answers), None)
     if entry is not None:
         return _logged(entry, (resource.get("status") or {}).get("live") or {})
     requests: Sequence[Mapping[str, Any]] = (resource.get("status") or {}).get("requests") or ()
-    request = next((found for found in requests if found.get("id") == request_id), None)
+    request = next((r for r in requests if (r.get("verb"), r.get("id")) == (verb, request_id)), None)
     if request is None:
         return Outcome("Pending", "the operator has not seen it yet")
     message = str(request.get("message") or "")

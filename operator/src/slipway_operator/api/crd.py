@@ -54,9 +54,7 @@ def _structural(node: Schema, definitions: dict[str, Schema], *, defaults: bool)
         result["type"] = node["type"]
     if "description" in node:
         result["description"] = " ".join(str(node["description"]).split())
-    for key in _COPIED:
-        if key in node:
-            result[key] = node[key]
+    result |= {key: node[key] for key in _COPIED if key in node} | _bounds_beside(node)
     if "const" in node:
         result["enum"] = [node["const"]]
     if node.get("type") == "array":
@@ -95,6 +93,15 @@ _COPIED = (
     "x-kubernetes-list-map-keys",
     VALIDATIONS,
 )
+
+
+def _bounds_beside(node: Schema) -> Schema:
+    """``exclusiveMinimum`` is a number in JSON Schema and a word on ``minimum`` in a CRD; its like are not used yet."""
+    lost = {"exclusiveMaximum", "multipleOf"} & set(node)
+    if lost:
+        raise ValueError(f"a bound would be lost on the way to a CRD: {', '.join(sorted(lost))}")
+    low = node.get("exclusiveMinimum")
+    return {"minimum": low, "exclusiveMinimum": True} if low is not None else {}
 
 
 def _described(schema: Schema, otherwise: str) -> Schema:

@@ -48,7 +48,10 @@ def _limits(schema: Schema) -> str:
         ("minLength", "maxLength", " characters"),
     )
     for low, high, unit in ranges:
-        if low in schema and high in schema:
+        if low == "minimum" and schema.get("exclusiveMinimum"):
+            most = f", at most {schema[high]}" if high in schema else ""
+            said.append(f"More than {schema[low]}{most}{unit}.")
+        elif low in schema and high in schema:
             said.append(f"From {schema[low]} to {schema[high]}{unit}.")
         elif high in schema:
             said.append(f"At most {schema[high]}{unit}.")

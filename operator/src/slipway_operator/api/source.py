@@ -66,8 +66,8 @@ class GitSource(SpecModel):
         default="HEAD",
         min_length=1,
         max_length=255,
-        description="Branch, tag or full commit. It is resolved to a commit once, and again only when this object "
-        "changes or with follow. Example: v1.4.0.",
+        description="Branch, tag or full commit. It is resolved to a commit once, and again only when the source in "
+        "this object changes, or with follow. Example: v1.4.0.",
     )
     path: RelativePath = Field(
         default=".", description="Directory of the project in the repository. Example: models/flight-delay."

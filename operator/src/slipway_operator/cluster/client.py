@@ -166,11 +166,15 @@ class KubernetesCluster:
         """Nothing is remembered here."""
 
     async def list_everywhere(self) -> Sequence[Manifest]:
-        """ModelDeployments, log entries and builds of all namespaces."""
+        """ModelDeployments, log entries and builds of all namespaces.
+
+        What a build has made is in the answer of its pod alone, until the content is live.
+        """
         lists = await asyncio.gather(
             self.list(Where(*MODEL_DEPLOYMENT, "")),
             self.list(Where("apps/v1", "ControllerRevision", ""), selector=f"{labels.LOG}=true"),
             self.list(Where("batch/v1", "Job", ""), selector=f"{labels.STEP}=build"),
+            self.list(Where("v1", "Pod", ""), selector=f"{labels.STEP}=build"),
         )
         return [item for items in lists for item in items]
 

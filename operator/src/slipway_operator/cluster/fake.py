@@ -60,8 +60,13 @@ class FakeCluster:
 
     async def list_everywhere(self) -> Sequence[Manifest]:
         """Everything that names images."""
-        kinds = ("ModelDeployment", "ControllerRevision", "Job")
-        return [copy.deepcopy(m) for r, m in self.objects.items() if r.kind in kinds]
+
+        def is_listed(kind: str, meta: Manifest) -> bool:
+            if kind in {"Job", "Pod"}:
+                return bool((meta.get("labels") or {}).get(labels.STEP) == "build")
+            return kind in {"ModelDeployment", "ControllerRevision"}
+
+        return [copy.deepcopy(m) for r, m in self.objects.items() if is_listed(r.kind, m["metadata"])]
 
     async def list_events(self, namespace: str, uids: Sequence[str]) -> Sequence[Manifest]:
         """The warnings that the test put there."""
@@ -94,12 +99,12 @@ class FakeCluster:
         live = self.objects.get(ref)
         if live is None:
             self._applied[ref] = wanted
-            return copy.deepcopy(self.add(copy.deepcopy(wanted)))
+            return copy.deepcopy(self.add(wanted))
         if version is not None and version != live["metadata"]["resourceVersion"]:
             raise ConflictError(f"{ref} changed")
         before = copy.deepcopy(live)
         _drop(live, self._applied.get(ref, {}), wanted)
-        _merge(live, wanted)
+        _merge(live, _as_stored(wanted))
         self._applied[ref] = wanted
         self.admit(live)
         self._touch(live, before)
@@ -111,7 +116,7 @@ class FakeCluster:
         self._write("create", ref)
         if ref in self.objects:
             return None
-        return copy.deepcopy(self.add(copy.deepcopy(manifest)))
+        return copy.deepcopy(self.add(manifest))
 
     async def delete(self, ref: Ref, uid: str | None = None) -> Manifest | None:
         """Delete an object and what it owns."""
@@ -129,7 +134,7 @@ class FakeCluster:
         live = self.objects.get(ref)
         if live is None or live["metadata"]["resourceVersion"] != resource["metadata"]["resourceVersion"]:
             raise ConflictError(f"{ref} changed")
-        live["status"] = json.loads(json.dumps(status))
+        live["status"] = _as_stored(status)
         live["metadata"]["resourceVersion"] = str(next(self._numbers))
         return str(live["metadata"]["resourceVersion"])
 
@@ -142,6 +147,7 @@ class FakeCluster:
 
     def add(self, manifest: Manifest) -> Manifest:
         """Put an object there as the API server stores it."""
+        manifest = _as_stored(manifest)
         meta = manifest["metadata"]
         number = next(self._numbers)
         meta.setdefault("uid", f"uid-{number}")
@@ -171,6 +177,7 @@ class FakeCluster:
         live = self.objects[ref]
         before = copy.deepcopy(live)
         change(live)
+        live.update(_as_stored(live))
         self._touch(live, before)
 
     def of_kind(self, kind: str) -> list[Manifest]:
@@ -263,6 +270,16 @@ class FakeCluster:
         live["metadata"]["resourceVersion"] = str(next(self._numbers))
         if live.get("spec") != before.get("spec"):
             live["metadata"]["generation"] += 1
+
+
+def _as_stored(value: Any) -> Any:
+    """A copy, as it comes back: Go writes a number that is whole without a point, whatever it was sent as."""
+    return json.loads(json.dumps(value), parse_float=_number)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 1e21 else value
 
 
 def _drop(live: Any, before: Any, wanted: Any) -> None:

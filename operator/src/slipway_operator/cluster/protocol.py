@@ -44,7 +44,10 @@ class Cluster(Protocol):
         """Warnings about the objects of these UIDs."""
 
     async def list_everywhere(self) -> Sequence[Manifest]:
-        """What names images in any namespace: ModelDeployments, log entries and builds. It is long: ask rarely."""
+        """What names images in any namespace: ModelDeployments, log entries, builds and what they made.
+
+        It is long: ask rarely.
+        """
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply with our field manager; conflicts are forced."""

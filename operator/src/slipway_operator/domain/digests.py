@@ -8,15 +8,19 @@ from typing import Any
 
 SHORT = 10
 """Hex digits in names: 40 bits are plenty for the few contents of one deployment."""
+_EXPONENT_FROM = 1e21
+"""Go writes numbers from here on with an exponent; they are read as floats again."""
 
 
 def canonical_json(value: Any) -> bytes:
-    """Encode plain data with sorted keys, no spaces and UTF-8.
+    """Encode plain data with sorted keys, no spaces, no point in whole numbers, and UTF-8.
 
     Raises:
         ValueError: the data holds NaN or an infinity, which JSON cannot say.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        _with_plain_numbers(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def sha256_of(value: Any) -> str:
@@ -32,3 +36,13 @@ def short10(digest: str) -> str:
 def short_of(value: Any) -> str:
     """Short digest of plain data."""
     return short10(sha256_of(value))
+
+
+def _with_plain_numbers(value: Any) -> Any:
+    """0.0 as 0: the API server gives it back so, and what went through it must keep its name."""
+    if isinstance(value, dict):
+        return {name: _with_plain_numbers(child) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_plain_numbers(child) for child in value]
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXPONENT_FROM
+    return int(value) if whole else value

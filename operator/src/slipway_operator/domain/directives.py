@@ -54,6 +54,20 @@ class Verb(StrEnum):
         """The annotation that asks for it."""
         return f"slipway.dev/{self.value.lower()}"
 
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """Causes of the log entries that do it: one id, a ticket's say, may name a rollback and then its resume."""
+        return _CAUSES[self]
+
+
+_CAUSES: Final = {
+    Verb.ROLLBACK: ("Rollback",),
+    Verb.RESUME: ("Resume",),
+    Verb.PROMOTE: ("SpecChange", "Promotion"),
+    Verb.ABORT: ("Abort",),
+}
+"""As `domain.revisions.Cause` has them, which the command line does not load."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directive:

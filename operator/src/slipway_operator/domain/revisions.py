@@ -85,6 +85,8 @@ class Entry(_Logged):
     """Number of the entry whose content a rollback made live again."""
     holds: tuple[Hold, ...] = ()
     """What is held from now on."""
+    answered: tuple[str, ...] = ()
+    """``<door>/<id>`` of the requests that are done and still stand: the entry that did one may be pruned before."""
 
 
 class LoggedEntry(BaseModel):
@@ -178,7 +180,7 @@ _RELEASING = frozenset({Cause.SPEC_CHANGE, Cause.PROMOTION, Cause.RESUME})
 
 def _data_of(entry: Entry) -> dict[str, Any]:
     data = entry.model_dump(by_alias=True, mode="json", exclude_none=True)
-    return {name: value for name, value in data.items() if name != "holds" or value}
+    return {name: value for name, value in data.items() if name not in {"holds", "answered"} or value}
 
 
 def _chain_faults(entries: Sequence[LoggedEntry]) -> list[str]:

@@ -126,16 +126,18 @@ def ask_again(seen: Observed, spec: JobSpec, kind: StepKind, *, wait_after: Call
     outcomes = [(j, read_job(j, kind, pods=seen.pods, events=seen.events, now=seen.now)) for j in looks]
     good = next(((j, o) for j, o in reversed(outcomes) if isinstance(o, Succeeded)), None)
     newest = outcomes[-1][1] if outcomes else None
+    # A pod that a node rejected or evicted has not ended by its containers: no time stands beside them.
+    made = str(outcomes[-1][0]["metadata"]["creationTimestamp"]) if outcomes else None
     trouble: Trouble | None = None
     due: float | None = 0.0
     match newest:
         case Succeeded(answer=answer, finished_at=finished):
-            due = _left(seen, finished, wait_after(answer))
+            due = _left(seen, finished or made, wait_after(answer))
         case Broken(reason=reason, message=message, retry=passing, finished_at=finished):
             trouble = Trouble(reason=reason, message=message, stalled=not passing)
             retried = (outcomes[-1][0]["metadata"].get("annotations") or {}).get(labels.TRY) != spec.token
             wait = min(wait_after(None), LOOK_AGAIN) if passing else wait_after(None)
-            due = 0.0 if retried else _left(seen, finished, wait)
+            due = 0.0 if retried else _left(seen, finished or made, wait)
         case Held(waits=waits):
             trouble, due = trouble_of(waits, seen.now), None
         case Running():

@@ -26,12 +26,13 @@ from slipway_operator.plan.jobs import JobSpec
 from slipway_operator.plan.observed import Manifest, Observed, Trouble
 from slipway_operator.plan.outcomes import StepKind, Succeeded, read_job
 from slipway_operator.plan.serving import repository_for
-from slipway_operator.plan.steps import asks_registry, try_token
+from slipway_operator.plan.steps import BUILD, EXPORT, TRAIN, asks_registry, try_token
 from slipway_operator.plan.troubles import is_finished
 
 REMOVE_SECONDS = 600
 BATCH = 20
 """Entries whose images one Job removes: its request has to fit an environment variable."""
+_KINDS = {kind.name.lower(): kind for kind in (BUILD, TRAIN, EXPORT)}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 State = Literal["Idle", "Waiting", "Removing", "Failed"]
@@ -91,6 +92,25 @@ def usable(seen: Observed, entries: Sequence[LoggedEntry]) -> tuple[LoggedEntry,
     """The entries that may be gone back to or built upon: those whose removal has not begun."""
     going = _going(jobs_of(seen, step=REMOVE))
     return tuple(e for e in entries if e is entries[-1] or short10(e.digest) not in going)
+
+
+def emptied(seen: Observed, entries: Sequence[LoggedEntry]) -> tuple[Manifest, ...]:
+    """Finished Jobs whose answers name what the removal of an entry deletes: they are good for nothing any more.
+
+    A Job that was made after the removal has made anew what it names.
+    """
+    waiting = {short10(e.digest) for e in entries[:-1]}
+    removals = [j for j in jobs_of(seen, step=REMOVE) if _entries_of(j) & waiting]
+    found = []
+    for job in seen.jobs if removals else ():
+        kind = _KINDS.get(job["metadata"]["labels"].get(labels.STEP))
+        if kind is None or not is_finished(job):
+            continue
+        outcome = read_job(job, kind, pods=seen.pods, events=(), now=seen.now)
+        gone = _asked_to_remove(r for r in removals if _made_at(r) >= _made_at(job))
+        if isinstance(outcome, Succeeded) and digests_in([outcome.answer.model_dump(mode="json")]) & gone:
+            found.append(job)
+    return tuple(found)
 
 
 def plan_cleanup(  # noqa: PLR0913 - each is a different reason to keep something
@@ -248,6 +268,14 @@ def _entries_of(job: Manifest) -> frozenset[str]:
     return frozenset(filter(None, text.split(",")))
 
 
+def _asked_to_remove(jobs: Iterable[Manifest]) -> frozenset[str]:
+    return digests_in(e for j in jobs for c in j["spec"]["template"]["spec"]["containers"] for e in c["env"])
+
+
+def _made_at(job: Manifest) -> str:
+    return str(job["metadata"]["creationTimestamp"])
+
+
 def _going(jobs: Iterable[Manifest]) -> frozenset[str]:
     return frozenset[str]().union(*(_entries_of(j) for j in jobs))
 
@@ -275,7 +303,7 @@ def _stale(jobs: Sequence[Manifest], waiting_for: Sequence[LoggedEntry]) -> tupl
     """Ended Jobs that no entry waits for; the newest stays for its logs."""
     waiting = {short10(e.digest) for e in waiting_for}
     over = [j for j in jobs if is_finished(j) and not _entries_of(j) & waiting]
-    newest = max(over, key=lambda j: str(j["metadata"]["creationTimestamp"]), default=None)
+    newest = max(over, key=_made_at, default=None)
     return tuple(j for j in over if j is not newest)
 
 

@@ -1,8 +1,9 @@
 """What people ask for beside the spec, compared with the log: what is done, what is due, what cannot be.
 
-A request is done once an entry of the log carries its id; nothing else counts, so that
-whatever becomes of its annotation, it happens once. What is refused is remembered in
-status, and is not tried again later, when it might suddenly be possible.
+A request is done once an entry of the log carries its id, so that whatever becomes of its
+annotation, it happens once. That entry may be pruned while the request still stands:
+status tells of it then, and so do later entries. What is refused is remembered in status,
+and is not tried again later, when it might suddenly be possible.
 """
 
 from __future__ import annotations
@@ -72,6 +73,11 @@ class Decisions:
     refuses: bool = False
     """One of the answers is a refusal that nobody was told yet."""
 
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """The requests that are done and still stand, as the next entry remembers them."""
+        return tuple(_mark(a.directive) for a in self.answers if a.state == "Done")
+
 
 class _Refused(Exception):  # noqa: N818 - an answer, not an error
     """Why a request cannot be done."""
@@ -139,6 +145,18 @@ def decide(
     )
 
 
+def wait_for_spec(seen: Observed, entries: Sequence[LoggedEntry], why: str) -> Decisions:
+    """What is asked for while the spec cannot be read: nothing is done or refused, and each request is told why."""
+    answers = []
+    for directive in directives_of(seen.resource["metadata"], None):
+        known = _known(seen, entries, directive)
+        if known is None or known.state == "Pending":
+            at = known.at if known is not None else format_time(seen.now)
+            known = Answer(directive=directive, state="Pending", message=f"waits for the spec: {why}", at=at)
+        answers.append(known)
+    return Decisions(answers=tuple(answers))
+
+
 def rows_of(seen: Observed, answers: Sequence[Answer]) -> list[Manifest]:
     """The newest request at each door, for status; one that was taken away stays told."""
     rows = {str(r["verb"]): dict(r) for r in seen.status.get("requests") or () if r.get("state") != "Pending"}
@@ -147,22 +165,38 @@ def rows_of(seen: Observed, answers: Sequence[Answer]) -> list[Manifest]:
 
 
 def _known(seen: Observed, entries: Sequence[LoggedEntry], directive: Directive) -> Answer | None:
-    """What became of a request so far: the log's word, else what status says."""
+    """What became of a request so far: the log's word, else what status says, else what later entries remember."""
     for logged in reversed(entries):
         entry = logged.entry
-        if entry.request_id == directive.id:
+        if entry.request_id == directive.id and entry.cause in directive.verb.causes:
             return Answer(
                 directive=directive, state="Done", message=f"revision {entry.number}: {entry.why}", at=entry.at
             )
     for row in seen.status.get("requests") or ():
-        if (row.get("verb"), row.get("id")) == (directive.door, directive.id) and row.get("state") != "Done":
-            return Answer(
-                directive=directive,
-                state=row.get("state", "Pending"),
-                message=str(row.get("message", "")),
-                at=str(row.get("at") or format_time(seen.now)),
-            )
+        if (row.get("verb"), row.get("id")) != (directive.door, directive.id):
+            continue
+        if row.get("state") == "Done" and _is_cut(seen, entries):
+            continue
+        return Answer(
+            directive=directive,
+            state=row.get("state", "Pending"),
+            message=str(row.get("message", "")),
+            at=str(row.get("at") or format_time(seen.now)),
+        )
+    remembers = next((e.entry for e in entries if _mark(directive) in e.entry.answered), None)
+    if remembers is not None:
+        return Answer(directive=directive, state="Done", message="by a revision that is pruned", at=remembers.at)
     return None
+
+
+def _mark(directive: Directive) -> str:
+    return f"{directive.door}/{directive.id}"
+
+
+def _is_cut(seen: Observed, entries: Sequence[LoggedEntry]) -> bool:
+    """Whether status tells of a newer entry than there is: what was done may have gone with it."""
+    told = int((seen.status.get("live") or {}).get("revision") or 0)
+    return told > (entries[-1].number if entries else 0)
 
 
 def _target(entries: Sequence[LoggedEntry], directive: Directive, gone: Mapping[str, str]) -> LoggedEntry:

@@ -52,7 +52,7 @@ def next_entry(now: Situation) -> Manifest | None:
     if entry is None:
         return None
     return entry_manifest(
-        entry,
+        entry.model_copy(update={"answered": now.decisions.answered}),
         owner_name=now.seen.key.name,
         namespace=now.seen.key.namespace,
         owner_reference=owner_reference_of(now.seen.resource),

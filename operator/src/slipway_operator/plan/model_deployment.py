@@ -10,18 +10,19 @@ from slipway_operator.api import ModelDeploymentSpec, RollBackOn
 from slipway_operator.domain import labels
 from slipway_operator.domain.contents import Content
 from slipway_operator.domain.directives import Directive
+from slipway_operator.domain.durations import format_time
 from slipway_operator.domain.errors import Blocked, SlipwayError, Waiting
 from slipway_operator.domain.revisions import LoggedEntry, read_log
 from slipway_operator.plan.attempts import jobs_of, obsolete_jobs
 from slipway_operator.plan.chain import Chain, Look, look_at_source, pinned_commit, remembered, walk
-from slipway_operator.plan.cleanup import Cleanup, plan_cleanup, usable
-from slipway_operator.plan.decisions import Decisions, Return, decide
+from slipway_operator.plan.cleanup import Cleanup, emptied, plan_cleanup, usable
+from slipway_operator.plan.decisions import Decisions, Return, decide, wait_for_spec
 from slipway_operator.plan.entries import Situation, next_entry
 from slipway_operator.plan.events import events_for
 from slipway_operator.plan.holds import Held, held, other_good
 from slipway_operator.plan.observed import Event, Manifest, Observed, Plan, Trouble, ref_of, soonest
-from slipway_operator.plan.policies import jobs_policy_for
-from slipway_operator.plan.proof import Proof, State, prove, unneeded
+from slipway_operator.plan.policies import jobs_policy_for, obsolete_policies
+from slipway_operator.plan.proof import Proof, prove, unneeded
 from slipway_operator.plan.rollout import Aim, Wanted, plan_rollout, prunable
 from slipway_operator.plan.serving import deployment_name, repository_for, settings_for
 from slipway_operator.plan.status import conditions_for, status_for, summary_of
@@ -68,10 +69,13 @@ def plan_model_deployment(seen: Observed) -> Plan:
         spec = parse_spec(seen.resource)
     except Blocked as error:
         # Nothing is known of what is wanted: everything stays as it is, and what is live keeps serving.
-        story = Story(seen=seen, spec=None, entries=entries, faults=faults, blocked=_trouble(error))
+        waiting = wait_for_spec(seen, entries, error.message)
+        story = Story(seen=seen, spec=None, entries=entries, faults=faults, decisions=waiting, blocked=_trouble(error))
         status = status_for(story)
         return Plan(status=status, events=events_for(seen, status, None))
 
+    spent = emptied(seen, log)
+    seen = _without(seen, spent)
     path = _path(seen, spec, entries)
     wanted = _wanted(seen, path)
     candidate = _candidate(entries, wanted)
@@ -139,6 +143,9 @@ def plan_model_deployment(seen: Observed) -> Plan:
         ),
         delete=(
             *rollout.delete,
+            *(ref_of(p) for p in obsolete_policies(seen)),
+            # Before the entries: as long as those are there, the next look finds these too.
+            *(ref_of(j) for j in spent),
             *(ref_of(j) for j in _obsolete(seen, path)),
             *(ref_of(j) for p in proofs.values() for j in p.delete),
             *(ref_of(j) for j in (*unneeded(seen, proofs.values()), *tidy.delete)),
@@ -248,10 +255,11 @@ def _proofs(
 
 
 def _may_begin(seen: Observed, back: Return, proofs: Mapping[str, Proof]) -> bool:
-    """Pods that are there can take over; others are started once their images are known to be in the registry."""
+    """Pods that are there can take over; others are started once the registry has been asked for their images."""
     proof = proofs.get(back.to.entry.content)
-    known = proof is not None and proof.state is not State.UNPROVEN
-    return known or seen.deployment(deployment_name(seen.key.name, back.to.entry.digests)) is not None
+    return (proof is not None and proof.is_decided) or seen.deployment(
+        deployment_name(seen.key.name, back.to.entry.digests)
+    ) is not None
 
 
 def _cleanup(
@@ -297,6 +305,14 @@ def _passed_limit(seen: Observed, limits: RollBackOn | None, entries: Sequence[L
     if target is None or passed is None:
         return None
     return Return(to=target, directive=None, why=f"it passed a limit: {passed}", since=entries[-1].entry.at)
+
+
+def _without(seen: Observed, jobs: Sequence[Manifest]) -> Observed:
+    """These Jobs count as on their way out: nothing is read from them, and their numbers are taken."""
+    names = {j["metadata"]["name"] for j in jobs}
+    out = {"deletionTimestamp": format_time(seen.now)}
+    marked = ({**j, "metadata": {**j["metadata"], **out}} if j["metadata"]["name"] in names else j for j in seen.jobs)
+    return replace(seen, jobs=tuple(marked)) if names else seen
 
 
 def _obsolete(seen: Observed, path: _Path) -> Sequence[Manifest]:

@@ -48,7 +48,13 @@ def jobs_policy_for(seen: Observed) -> Manifest:
         },
         "policyTypes": ["Ingress"],
     }
-    return _policy(seen, f"{owner}-jobs", spec)
+    # No ModelDeployment has a dot in its name, so that none of them has a policy of this name.
+    return _policy(seen, f"{owner}.jobs", spec)
+
+
+def obsolete_policies(seen: Observed) -> list[Manifest]:
+    """The policy for Jobs under its name of earlier releases, which that of another ModelDeployment may need."""
+    return [p for p in seen.policies if p["metadata"]["name"] == f"{seen.key.name}-jobs"]
 
 
 def _who_reads_metrics(settings: Settings) -> list[Manifest]:
@@ -80,8 +86,12 @@ def _sink(records: Records) -> str | None:
 
 
 def _port_of(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
+    """The port; that of the scheme where none can be read, as a plan must not fail for a text."""
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        port = None
+    return port or (443 if url.startswith("https:") else 80)
 
 
 def _tcp(port: int) -> Manifest:

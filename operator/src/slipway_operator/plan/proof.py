@@ -69,6 +69,8 @@ class Proof:
     """A sentence for people: what is known, or why nothing is."""
     missing: tuple[str, ...] = ()
     """What is not in the registry; empty unless it was asked and said so."""
+    found: bool = False
+    """All of it was in the registry when that answered last, however long ago and whatever else it said."""
     schema: str = ""
     """Why callers could not go on with it; empty: they can, or it is not known."""
     at: str | None = None
@@ -81,6 +83,14 @@ class Proof:
     trouble: Trouble | None = None
     """Why the newest Job gave no answer."""
     requeue_after: float | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether waiting for the registry tells nothing more: it has answered, or nobody will ask it by themselves.
+
+        What it cannot compare (the live model's signature may be what is gone) must not keep anybody from leaving it.
+        """
+        return self.state is not State.UNPROVEN or self.found or (self.trouble is not None and self.trouble.stalled)
 
 
 def prove(seen: Observed, target: LoggedEntry, live: LoggedEntry | None) -> Proof:
@@ -103,6 +113,7 @@ def prove(seen: Observed, target: LoggedEntry, live: LoggedEntry | None) -> Proo
         state=state,
         message=message,
         missing=answer.missing if answer is not None and current else (),
+        found=answer is not None and not answer.missing,
         schema=answer.schema_difference if answer is not None and answer.schema_fits is False and current else "",
         at=asked.at,
         job=asked.job,

@@ -52,7 +52,6 @@ _KEPT = (
     "standby",
     "held",
     "rollout",
-    "requests",
     "replicas",
     "readyReplicas",
 )

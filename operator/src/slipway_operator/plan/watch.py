@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from slipway_operator.api import RollBackOn, parse_duration
 from slipway_operator.domain import labels
-from slipway_operator.domain.conditions import is_true
+from slipway_operator.domain.conditions import find_condition
 from slipway_operator.domain.durations import parse_time
 from slipway_operator.domain.revisions import Cause, LoggedEntry
 from slipway_operator.plan.native import NAME as WORKER
@@ -128,9 +128,25 @@ def quantile_millis(samples: Iterable[Sample], quantile: float) -> float | None:
 def _failed_probes(pod: Mapping[str, Manifest]) -> int:
     """Restarts of a pod's containers, and one more where it has answered and does not now."""
     containers = [c for c in containers_of(pod) if c.get("name") != "pull"]
-    # A worker is started before the runtime; that it runs does not say that the pod has answered.
-    started = any(c.get("started") for c in containers if c.get("name") != WORKER)
     restarts = sum(int(c.get("restartCount", 0)) for c in containers)
-    status = pod.get("status") or {}
-    lost = started and not is_true(status.get("conditions") or (), "Ready")
-    return restarts + (1 if lost else 0)
+    return restarts + (1 if _is_lost(pod, containers) else 0)
+
+
+def _is_lost(pod: Mapping[str, Manifest], containers: Sequence[Manifest]) -> bool:
+    """Whether a pod was ready since its containers run, and is not now.
+
+    The kubelet says that a pod is not ready before it runs its first container, and the time of that moves only when
+    it turns. So a pod between its startup probe and its first readiness probe has lost nothing: its time is the older
+    one, or the same second.
+    """
+    # A worker is started before the runtime; that it runs does not say that the pod has answered.
+    started = [
+        str(((c.get("state") or {}).get("running") or {}).get("startedAt") or "")
+        for c in containers
+        if c.get("started") and c.get("name") != WORKER
+    ]
+    ready = find_condition((pod.get("status") or {}).get("conditions") or (), "Ready")
+    if ready is None or ready.get("status") == "True" or not any(started):
+        return False
+    turned = str(ready.get("lastTransitionTime") or "")
+    return bool(turned) and parse_time(turned) > parse_time(max(started))
