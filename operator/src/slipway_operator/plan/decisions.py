@@ -148,7 +148,7 @@ def decide(
 def wait_for_spec(seen: Observed, entries: Sequence[LoggedEntry], why: str) -> Decisions:
     """What is asked for while the spec cannot be read: nothing is done or refused, and each request is told why."""
     answers = []
-    for directive in directives_of(seen.resource["metadata"], None):
+    for directive in directives_of(seen.resource["metadata"], None, seen.settings.stamps):
         known = _known(seen, entries, directive)
         if known is None or known.state == "Pending":
             at = known.at if known is not None else format_time(seen.now)
