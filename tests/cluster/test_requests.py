@@ -1,6 +1,7 @@
 """Who may ask for what, and in whose name: the chart's policies on a real API server, for newer and older clusters.
 
-They stand on a kind of their own that looks like ours, so that no installation's policies join in.
+They stand on a kind of their own, so that no installation's policies join in. It has other names, too: kubectl
+remembers for ten minutes what a name stands for, and would look for ours in a group that is gone.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ ONLY = "may roll back, abort and pause, and nothing else"
 def twin_of_our_kind(group: str) -> dict[str, Any]:
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    names = {"plural": "modeldeployments", "singular": "modeldeployment", "kind": "ModelDeployment"}
+    names = {"plural": "twins", "singular": "twin", "kind": "Twin"}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"modeldeployments.{group}"},
+        "metadata": {"name": f"twins.{group}"},
         "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
     }
 
@@ -45,7 +46,7 @@ def rights(group: str, user: str, *verbs: str) -> list[dict[str, Any]]:
     name = user.partition("@")[0]
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
     subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
-    rules = [{"apiGroups": [group], "resources": ["modeldeployments"], "verbs": list(verbs)}]
+    rules = [{"apiGroups": [group], "resources": ["twins"], "verbs": list(verbs)}]
     meta = {"metadata": {"name": name}}
     return [
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", **meta, "rules": rules},
@@ -64,11 +65,11 @@ class Desk:
 
     @property
     def kind(self) -> str:
-        return f"modeldeployments.{self.group}"
+        return f"twins.{self.group}"
 
     def create(self, name: str, user: str, annotations: dict[str, str] | None = None) -> None:
         meta = {"name": name, "annotations": annotations or {}}
-        made = {"apiVersion": f"{self.group}/v1alpha1", "kind": "ModelDeployment", "metadata": meta, "spec": {"a": 1}}
+        made = {"apiVersion": f"{self.group}/v1alpha1", "kind": "Twin", "metadata": meta, "spec": {"a": 1}}
         self.kube.run("create", "-n", self.namespace, f"--as={user}", "-f", "-", stdin=json.dumps(made))
 
     def patch(self, name: str, user: str, change: dict[str, Any], *more: str) -> None:
@@ -95,9 +96,13 @@ def policies(name: str, group: str, namespace: str, shown: str) -> list[dict[str
         ],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    ours, twins = ("apiGroups: [slipway.dev]", "group('slipway.dev')"), (f"apiGroups: [{group}]", f"group('{group}')")
+    twins = {"apiGroups: [slipway.dev]": f"apiGroups: [{group}]", "group('slipway.dev')": f"group('{group}')"}
+    twins |= {
+        "resources: [modeldeployments]": "resources: [twins]",
+        "resource('modeldeployments')": "resource('twins')",
+    }
     text = done.stdout
-    for old, new in zip(ours, twins, strict=True):
+    for old, new in twins.items():
         assert old in text
         text = text.replace(old, new)
     return [item for item in yaml.safe_load_all(text) if item]
