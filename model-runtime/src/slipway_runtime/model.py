@@ -11,7 +11,7 @@ from slipway_runtime.dataplane import DataPlane, PlaneLimits
 from slipway_runtime.engines.base import Engine
 from slipway_runtime.engines.model_files import check_model, prove, read_examples, read_file, read_model
 from slipway_runtime.engines.onnx import OnnxEngine
-from slipway_runtime.engines.rows import example_feeds, prove_rows
+from slipway_runtime.engines.rows import prove_rows
 from slipway_runtime.errors import CannotServe, SlipwayRuntimeError
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.observing.reference import read_reference
@@ -107,8 +107,7 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
         from slipway_runtime.engines.worker import WorkerEngine  # noqa: PLC0415 -- most models are ONNX
 
         engine = WorkerEngine(worker.socket, signature, seconds=worker.seconds, start_seconds=worker.start_seconds)
-    prove(engine, signature, examples)
-    feeds, rows = example_feeds(examples, signature)
+    feeds, rows = prove(engine, signature, examples)
     prove_rows(engine, signature, feeds, rows)
     _watch_values(options, signature, metrics)
     aligner = Aligner(signature, max_rows=options.max_rows)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -195,15 +196,20 @@ def linear_signature(parts):
     return read_signature(orjson.dumps(parts.linear().signature))
 
 
+def recorder_into(sink, signature, counted, *, ratio=1.0):
+    """Record into a sink, and count what becomes of the records."""
+    return Recorder(
+        recorded_parts(signature, frozenset()), "v1", sink, ratio,
+        lambda outcome, number: counted.update({outcome: number}),
+    )  # fmt: skip
+
+
 def test_a_stuck_sink_costs_records_and_nothing_else(linear_signature, monkeypatch):
     monkeypatch.setattr("slipway_runtime.observing.recording._BYTES", 1 << 20)
     monkeypatch.setattr("slipway_runtime.observing.recording._FLUSH_SECONDS", 0.0)
-    counted: dict[str, int] = {}
+    counted: Counter[str] = Counter()
     sink = Stuck()
-    recorder = Recorder(
-        recorded_parts(linear_signature, frozenset()), "v1", sink, 1.0,
-        lambda outcome, number: counted.update({outcome: counted.get(outcome, 0) + number}),
-    )  # fmt: skip
+    recorder = recorder_into(sink, linear_signature, counted)
     for number in range(20_000):
         recorder(finished(number))
     dropped = counted["dropped"]
@@ -228,12 +234,9 @@ def test_what_has_gathered_for_a_piece_counts_against_what_may_wait(linear_signa
     monkeypatch.setattr("slipway_runtime.observing.recording._BYTES", 1 << 20)
     monkeypatch.setattr("slipway_runtime.observing.recording._FLUSH_SECONDS", 60.0)
     monkeypatch.setattr("slipway_runtime.observing.background._WAKE_SECONDS", 0.01)
-    counted: dict[str, int] = {}
+    counted: Counter[str] = Counter()
     sink = Open()
-    recorder = Recorder(
-        recorded_parts(linear_signature, frozenset()), "v1", sink, 1.0,
-        lambda outcome, number: counted.update({outcome: counted.get(outcome, 0) + number}),
-    )  # fmt: skip
+    recorder = recorder_into(sink, linear_signature, counted)
     for number in range(100):
         recorder(finished(number, rows=64, size=128))  # 64 KiB with its answer
         time.sleep(0.005)  # the queue is empty before it is full
@@ -290,12 +293,9 @@ def test_a_sink_that_fails_is_counted(linear_signature):
 
 @pytest.mark.parametrize(("ratio", "expected"), [(0.0, 0), (0.25, 250), (1.0, 1000)])
 def test_a_share_is_recorded(linear_signature, tmp_path, ratio, expected):
-    counted: dict[str, int] = {}
+    counted: Counter[str] = Counter()
     sink = Folder(tmp_path, who="pod", most=1 << 30)
-    recorder = Recorder(
-        recorded_parts(linear_signature, frozenset()), "v1", sink, ratio,
-        lambda outcome, number: counted.update({outcome: counted.get(outcome, 0) + number}),
-    )  # fmt: skip
+    recorder = recorder_into(sink, linear_signature, counted, ratio=ratio)
     for number in range(1000):
         recorder(finished(number))
     recorder.close()

@@ -20,7 +20,7 @@ import orjson
 
 from slipway_runtime.engines.base import Engine
 from slipway_runtime.errors import CannotServe, InvalidRequest, SlipwayRuntimeError
-from slipway_runtime.protocol.alignment import Aligner, Given
+from slipway_runtime.protocol.alignment import Aligner, Feeds, Given
 from slipway_runtime.protocol.datatypes import datatype_named
 from slipway_runtime.protocol.requests import json_of
 from slipway_runtime.protocol.signature import Signature
@@ -31,6 +31,8 @@ _MAX_MODEL_BYTES = 2 << 30
 _MAX_WORKER_MODEL_BYTES = 4 << 30
 """As many as an export takes."""
 _MAX_JSON_BYTES = 16 << 20
+_MOST_EXAMPLES = 1 << 20
+"""Rows. They are the model's own: a bound on the rows of callers is none on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,14 @@ def _opened(path: Path, limit: int) -> BufferedReader:
         what = "is not a regular file" if error.errno == errno.EISDIR else f"cannot be read: {error.strerror}"
         raise CannotServe(f"{path} {what}") from None
     status = os.fstat(file.fileno())
-    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+    if not stat.S_ISREG(status.st_mode):
+        fault = "is not a regular file"
+    elif status.st_size > limit:
+        fault = f"has {status.st_size} bytes; at most {limit} are loaded"
+    else:
         return file
     file.close()
-    if not stat.S_ISREG(status.st_mode):
-        raise CannotServe(f"{path} is not a regular file")
-    raise CannotServe(f"{path} has {status.st_size} bytes; at most {limit} are loaded")
+    raise CannotServe(f"{path} {fault}")
 
 
 def read_model(folder: Path, digest: str, name: str = "model.onnx") -> bytes:
@@ -152,14 +156,17 @@ def _tensors(items: list[dict[str, Any]]) -> Given:
     return tensors
 
 
-def prove(engine: Engine, signature: Signature, examples: Examples) -> None:
+def prove(engine: Engine, signature: Signature, examples: Examples) -> tuple[Feeds, int]:
     """Compare the engine's answers to the example rows with the recorded ones.
+
+    Returns:
+        The example rows as the engine took them, and their number.
 
     Raises:
         CannotServe: If one differs, naming output, row and both values.
     """
     try:
-        feeds, _ = Aligner(signature, max_rows=1 << 20).align(examples.inputs)
+        feeds, rows = Aligner(signature, max_rows=_MOST_EXAMPLES).align(examples.inputs)
         answers = engine.run(feeds)
     except SlipwayRuntimeError as error:
         raise CannotServe(f"the example rows of examples.json get no answer: {error.message}") from error
@@ -178,6 +185,7 @@ def prove(engine: Engine, signature: Signature, examples: Examples) -> None:
                 f"the model's answer {spec.name} to example row {place[0]} is {answer[place]}; recorded was "
                 f"{recorded[place]} (tolerance {examples.tolerance:g}). It must not be served: export it again"
             )
+    return feeds, rows
 
 
 def _first_difference(recorded: Array, answer: Array, tolerance: float) -> tuple[int, ...] | None:

@@ -9,23 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from slipway_runtime.engines.base import Engine
-from slipway_runtime.engines.model_files import Examples
 from slipway_runtime.errors import CannotServe, Refused, SlipwayRuntimeError
-from slipway_runtime.protocol.alignment import Aligner, Feeds
+from slipway_runtime.protocol.alignment import Feeds
 from slipway_runtime.protocol.signature import Signature
-
-_MOST_ROWS = 1 << 20
-
-
-def example_feeds(examples: Examples, signature: Signature) -> tuple[Feeds, int]:
-    """Give the example rows as the model takes them, and their number.
-
-    They are the model's own: a bound on the rows of callers is none on them.
-
-    Raises:
-        InvalidRequest: If they are not what the signature says.
-    """
-    return Aligner(signature, max_rows=_MOST_ROWS).align(examples.inputs)
 
 
 def prove_rows(engine: Engine, signature: Signature, feeds: Feeds, rows: int) -> None:

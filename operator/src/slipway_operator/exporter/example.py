@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +198,15 @@ def _listed(names: list[Any], most: int = 8) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def plain_matrix(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
+def plain_matrix(
+    path: Path, named: str, read_csv: Callable[[Path, str], tuple[tuple[str, ...] | None, Any]] = _plain_csv
+) -> tuple[tuple[str, ...] | None, Any]:
     """Read a CSV or NumPy example with no model that could tell what it takes.
+
+    Args:
+        path: The file.
+        named: What the project calls it.
+        read_csv: Reads a CSV; with numbers where all cells are some, unless it is another one.
 
     Raises:
         Failure: ``ExampleMissing`` or ``ExampleUnreadable``.
@@ -210,8 +217,8 @@ def plain_matrix(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
         if path.suffix.lower() == ".npy":
             return None, np.load(path, allow_pickle=False)[:MOST_ROWS]
         if path.suffix.lower() == ".csv":
-            return _plain_csv(path, named)
-    except (OSError, ValueError, IndexError) as error:
+            return read_csv(path, named)
+    except (OSError, ValueError, IndexError, csv.Error) as error:
         raise Failure("ExampleUnreadable", f"{named} cannot be read: {error}") from error
     if path.suffix.lower() == ".parquet":
         message = f"{named} needs pandas and pyarrow. Add them to the lock file, or commit a CSV."
@@ -227,13 +234,8 @@ def plain_cells(path: Path, named: str) -> tuple[tuple[str, ...] | None, Any]:
     """
     if path.suffix.lower() == ".parquet" and path.is_file() and has("pandas"):
         names, cells = _parquet_cells(path, named)
-    elif path.suffix.lower() == ".csv" and path.is_file():
-        try:
-            names, cells = _csv_cells(path, named)
-        except (OSError, ValueError, csv.Error) as error:
-            raise Failure("ExampleUnreadable", f"{named} cannot be read: {error}") from error
     else:
-        names, cells = plain_matrix(path, named)
+        names, cells = plain_matrix(path, named, read_csv=_csv_cells)
     if cells.ndim != 2:
         message = f"{named} has the shape {cells.shape}. Commit a matrix: rows by columns."
         raise Failure("ExampleColumnsMismatch", message)

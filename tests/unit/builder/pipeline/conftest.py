@@ -19,6 +19,7 @@ import pytest
 
 from lab import servers
 from lab.ports import free_port
+from lab.projects import packed
 from slipway_operator.builder.workplace import Limits, Workplace
 
 
@@ -204,6 +205,28 @@ class Index:
             for name, text in contents.items():
                 wheel.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), text)
         return self.add(project, f"{project}-{version}-{tag}.whl", path.read_bytes())
+
+
+_BACKEND = """
+import pathlib, zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    info = "fromsource-VERSION.dist-info"
+    with zipfile.ZipFile(pathlib.Path(folder) / "fromsource-VERSION-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("fromsource.py", "")
+        wheel.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: fromsource\\nVersion: VERSION\\n")
+        wheel.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "/RECORD", "")
+    return "fromsource-VERSION-py3-none-any.whl"
+"""
+
+
+def sdist(version: str) -> bytes:
+    """The source archive of the package ``fromsource``, which brings its own build backend."""
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": _BACKEND.replace("VERSION", version),
+    }
+    return packed(f"fromsource-{version}", files)
 
 
 @pytest.fixture

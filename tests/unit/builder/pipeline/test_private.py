@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -21,7 +19,7 @@ from slipway_operator.builder.requirements import Requirements, parse
 from slipway_operator.builder.workplace import Workplace
 from slipway_operator.domain.requests import GitSource, Interpreter, Registry, SvnSource
 
-from .conftest import Index, add_secret, program
+from .conftest import Index, add_secret, program, sdist
 
 PYTHON = Interpreter(python="3.11", base=f"base@sha256:{'0' * 64}", tools=f"tools@sha256:{'0' * 64}")
 
@@ -164,33 +162,6 @@ def test_a_proxy_that_is_down_is_waited_for(web, fetch, place, closed_port):
 # ---- the package index -------------------------------------------------------------------------
 
 
-BACKEND = """
-import pathlib, zipfile
-def build_wheel(folder, config_settings=None, metadata_directory=None):
-    info = "fromsource-2.0.dist-info"
-    with zipfile.ZipFile(pathlib.Path(folder) / "fromsource-2.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("fromsource.py", "")
-        wheel.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: fromsource\\nVersion: 2.0\\n")
-        wheel.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr(info + "/RECORD", "")
-    return "fromsource-2.0-py3-none-any.whl"
-"""
-SDIST = {
-    "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-    "backend.py": BACKEND,
-}
-
-
-def sdist() -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as archive:
-        for name, text in SDIST.items():
-            entry = tarfile.TarInfo(f"fromsource-2.0/{name}")
-            entry.size = len(text.encode())
-            archive.addfile(entry, io.BytesIO(text.encode()))
-    return out.getvalue()
-
-
 @pytest.fixture(scope="module")
 def lock(web, tmp_path_factory) -> Requirements:
     """A package with a wheel and one without, both in the web server's index alone."""
@@ -200,7 +171,7 @@ def lock(web, tmp_path_factory) -> Requirements:
     index.add_wheel("tiny")
     name = "tiny-1.0-py3-none-any.whl"
     wheel = web.add_file("tiny", name, (root / "simple" / "tiny" / name).read_bytes())
-    source = web.add_file("fromsource", "fromsource-2.0.tar.gz", sdist())
+    source = web.add_file("fromsource", "fromsource-2.0.tar.gz", sdist("2.0"))
     return parse(f"tiny==1.0 --hash={wheel}\nfromsource==2.0 --hash={source}\n", "requirements.txt")
 
 

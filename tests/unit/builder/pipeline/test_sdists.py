@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import http.server
-import io
 import socket
 import struct
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,34 +18,9 @@ from slipway_operator.builder.requirements import Requirements, parse
 from slipway_operator.builder.workplace import Workplace
 from slipway_operator.domain.requests import Interpreter
 
-from .conftest import Index, http_server, make_place
+from .conftest import Index, http_server, make_place, sdist
 
 PYTHON = Interpreter(python="3.11", base=f"base@sha256:{'0' * 64}", tools=f"tools@sha256:{'0' * 64}")
-BACKEND = """
-import pathlib, zipfile
-def build_wheel(folder, config_settings=None, metadata_directory=None):
-    info = "fromsource-VERSION.dist-info"
-    with zipfile.ZipFile(pathlib.Path(folder) / "fromsource-VERSION-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("fromsource.py", "")
-        wheel.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: fromsource\\nVersion: VERSION\\n")
-        wheel.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr(info + "/RECORD", "")
-    return "fromsource-VERSION-py3-none-any.whl"
-"""
-
-
-def sdist(version: str) -> bytes:
-    files = {
-        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-        "backend.py": BACKEND.replace("VERSION", version),
-    }
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as archive:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"fromsource-{version}/{name}")
-            entry.size = len(text.encode())
-            archive.addfile(entry, io.BytesIO(text.encode()))
-    return out.getvalue()
 
 
 def end(connection: socket.socket) -> None:
