@@ -31,6 +31,9 @@ NAMESPACE = "bench-pipeline"
 NAME = "bench"
 QUESTION = {"rows": [FLOWER]}
 
+Versions = dict[tuple[str, str], str]
+"""The resource version of each object by its kind and name."""
+
 
 def main() -> None:
     """Run the cases and keep what was measured."""
@@ -88,21 +91,32 @@ def case(
 
 
 def unchanged(lab: Lab, manifest: Manifest) -> dict[str, Any]:
-    """Apply the same again; count Jobs made and objects written within 20 s."""
-    before = versions(lab)
+    """Apply the same again once all is still; count Jobs made and name objects written within 20 s."""
+    before = still(lab, seconds=10)
     lab.kube.apply(manifest)
-    deadline = time.monotonic() + 20
-    writes = 0
-    while time.monotonic() < deadline and writes == 0:
-        after = versions(lab)
-        writes = sum(before.get(key) != version for key, version in after.items())
-        time.sleep(1)
-    jobs = sum(kind == "Job" and (kind, name) not in before for kind, name in versions(lab))
-    tell.line(f"{jobs} Jobs, {writes} objects written")
-    return {"jobs": jobs, "writes": writes}
+    time.sleep(20)
+    after = versions(lab)
+    written = sorted(" ".join(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    jobs = sum(kind == "Job" and (kind, name) not in before for kind, name in after)
+    tell.line(f"{jobs} Jobs, {len(written)} objects written {', '.join(written)}")
+    return {"jobs": jobs, "writes": len(written), "written": written}
 
 
-def versions(lab: Lab) -> dict[tuple[str, str], str]:
+def still(lab: Lab, *, seconds: float) -> Versions:
+    """Wait until nothing was written for so long: what follows a switch, like clean-up, is not of this case."""
+    seen, since = versions(lab), time.monotonic()
+
+    def unchanged_so_long() -> Versions | None:
+        nonlocal seen, since
+        now = versions(lab)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        return seen if time.monotonic() - since >= seconds else None
+
+    return wait_for(unchanged_so_long, seconds=180, what="nothing to be written any more", every=1)
+
+
+def versions(lab: Lab) -> Versions:
     """Return the resource version of everything that Slipway writes."""
     kinds = "modeldeployments,jobs,deployments,services,configmaps,controllerrevisions,pdb,networkpolicies"
     return {
