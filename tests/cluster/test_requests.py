@@ -386,8 +386,25 @@ def test_an_older_cluster_takes_no_forged_stamp_on_creation(checked: Desk) -> No
     checked.create("signed", EDITOR, {"slipway.dev/promote": "now", "slipway.dev/promote-stamp": f"1 {EDITOR}"})
 
 
-def test_a_backup_brings_the_stamps_of_others_back(checked: Desk) -> None:
-    stamps = {"slipway.dev/rollback": "1", "slipway.dev/rollback-stamp": f"1 {BOSS}", "slipway.dev/spec-stamp": BOSS}
-    checked.create("restored", BACKUP, stamps)
+BROUGHT = {"slipway.dev/rollback": "1", "slipway.dev/rollback-stamp": f"1 {BOSS}", "slipway.dev/spec-stamp": BOSS}
 
-    assert checked.annotations("restored")["rollback-stamp"] == f"1 {BOSS}"
+
+def test_a_backup_brings_the_stamps_of_others_back(desk: Desk) -> None:
+    """The stamp's version makes the request's id: with another one, what was done long ago would be done again."""
+    desk.create("restored", BACKUP, BROUGHT)
+    found = desk.annotations("restored")
+    assert (found["rollback-stamp"], found["spec-stamp"]) == (f"1 {BOSS}", BOSS)
+
+    # Over what is there, too.
+    desk.annotate("restored", BACKUP, rollback="2", rollback_stamp=f"7 {BOSS}")
+    desk.annotate("restored", BACKUP, paused="true")
+    assert desk.annotations("restored")["rollback-stamp"] == f"7 {BOSS}"
+
+
+def test_a_backup_s_user_who_asks_for_something_is_named(written: Desk) -> None:
+    written.create("asked", BACKUP)
+    written.annotate("asked", BACKUP, rollback="previous")
+
+    found = written.annotations("asked")
+    assert found["rollback-stamp"].endswith(f" {BACKUP}")
+    assert found["spec-stamp"] == BACKUP

@@ -178,6 +178,7 @@ async def test_work_whose_deadline_passes_while_it_arrives_is_dropped(begin):
 
         assert wire.replies[stream].code == 4
     assert metric(running, "slipway_rows_total") == 0
+    assert 'kind="TooLate"} 1' in running.metrics.render().decode()
 
 
 async def test_a_call_that_was_given_up_does_not_run(begin):

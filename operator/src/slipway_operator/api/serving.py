@@ -11,21 +11,11 @@ from typing import Annotated
 from pydantic import Field
 
 from slipway_operator.api.common import Resources
+from slipway_operator.api.hosts import HOST
 from slipway_operator.api.schema import Check, SecretName, SpecModel, duration, matches, size
 
-_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-_GROUP = "[0-9A-Fa-f]{1,4}"
-# What stands in brackets and is no address makes readers of URLs fail.
-_IPV6 = "|".join(
-    (
-        f"({_GROUP}:){{7}}{_GROUP}",
-        f"({_GROUP}:){{1,7}}:",
-        *(f"({_GROUP}:){{1,{7 - after}}}(:{_GROUP}){{1,{after}}}" for after in range(1, 7)),
-        f":((:{_GROUP}){{1,7}}|:)",
-    )
-)
 _HTTP_URL = matches(
-    rf"https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[({_IPV6})\])(:{_PORT})?(/[!-~]*)?",
+    rf"https?://{HOST}(/[!-~]*)?",
     "must be an http:// or https:// URL in printable ASCII, with a port from 1 to 65535 if with any, "
     "without a user or password",
 )

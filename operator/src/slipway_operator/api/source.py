@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from slipway_operator.api.hosts import HOST
 from slipway_operator.api.schema import (
     INT_OR_STRING,
     Check,
@@ -18,18 +19,18 @@ from slipway_operator.api.schema import (
     text_matches,
 )
 
-_HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
 GIT_URL = matches(
-    rf"(https?|git)://{_HOST}(/[!-~]*)?|ssh://({_USER}@)?{_HOST}(/[!-~]*)?|{_USER}@[A-Za-z0-9][A-Za-z0-9.-]*:[!-,.-~][!-~]*",
+    rf"((https?|git)://|ssh://({_USER}@)?){HOST}(/[!-~]*)?|{_USER}@[A-Za-z0-9][A-Za-z0-9.-]*:[!-,.-~][!-~]*",
     "must be an https://, http://, ssh:// or git:// URL or user@host:path, in printable ASCII, "
-    "without a user or password for http and without a password for ssh (use secretName)",
+    "with a port from 1 to 65535 if with any, without a user or password for http and without a password for ssh "
+    "(use secretName)",
 )
 SVN_URL = matches(
-    rf"(https?|svn)://{_HOST}(/[!-~]*)?|svn[+]ssh://({_USER}@)?{_HOST}(/[!-~]*)?",
+    rf"((https?|svn)://|svn[+]ssh://({_USER}@)?){HOST}(/[!-~]*)?",
     "must be an https://, http://, svn:// or svn+ssh:// URL in printable ASCII, "
-    "without a user or password (use secretName)",
+    "with a port from 1 to 65535 if with any, without a user or password (use secretName)",
 )
 GIT_REF = matches(
     r"[A-Za-z0-9_@.+/][A-Za-z0-9_@.+/#=,%{}!-]*",
@@ -39,7 +40,7 @@ NO_RANGE = Check(
     "!self.contains('..')", "must be one ref, not a range: '..' is not allowed", lambda ref: ".." not in ref
 )
 PACKAGE_IMAGE = matches(
-    rf"{_HOST}(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[0-9a-f]{{64}}",
+    rf"{HOST}(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[0-9a-f]{{64}}",
     "must be host/repository@sha256:<64 hexadecimal digits>: a tag can be moved, a digest cannot",
 )
 
