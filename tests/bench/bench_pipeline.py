@@ -98,22 +98,21 @@ def unchanged(lab: Lab, manifest: Manifest) -> dict[str, Any]:
     after = versions(lab)
     written = sorted(" ".join(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     jobs = sum(kind == "Job" and (kind, name) not in before for kind, name in after)
-    tell.line(f"{jobs} Jobs, {len(written)} objects written {', '.join(written)}")
-    return {"jobs": jobs, "writes": len(written), "written": written}
+    tell.line(f"{jobs} Jobs, {len(written)} objects written" + (f": {', '.join(written)}" if written else ""))
+    return {"jobs": jobs, "written": written}
 
 
 def still(lab: Lab, *, seconds: float) -> Versions:
     """Wait until nothing was written for so long: what follows a switch, like clean-up, is not of this case."""
-    seen, since = versions(lab), time.monotonic()
-
-    def unchanged_so_long() -> Versions | None:
-        nonlocal seen, since
+    deadline = time.monotonic() + 180
+    before = versions(lab)
+    while time.monotonic() < deadline:
+        time.sleep(seconds)
         now = versions(lab)
-        if now != seen:
-            seen, since = now, time.monotonic()
-        return seen if time.monotonic() - since >= seconds else None
-
-    return wait_for(unchanged_so_long, seconds=180, what="nothing to be written any more", every=1)
+        if now == before:
+            return now
+        before = now
+    raise TimeoutError("after 180 s something is still being written")
 
 
 def versions(lab: Lab) -> Versions:
@@ -203,7 +202,7 @@ def report(results: dict[str, Any]) -> None:
     tell.step("From kubectl apply to the first right prediction")
     for name, runs in results["cases"].items():
         if "seconds" not in runs[0]:
-            print(f"  {name:18s} {runs[0]['jobs']} Jobs, {runs[0]['writes']} writes")
+            print(f"  {name:18s} {runs[0]['jobs']} Jobs, {len(runs[0]['written'])} writes")
             continue
         middle = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]
         median = statistics.median(run["seconds"] for run in runs)

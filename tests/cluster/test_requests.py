@@ -386,12 +386,10 @@ def test_an_older_cluster_takes_no_forged_stamp_on_creation(checked: Desk) -> No
     checked.create("signed", EDITOR, {"slipway.dev/promote": "now", "slipway.dev/promote-stamp": f"1 {EDITOR}"})
 
 
-BROUGHT = {"slipway.dev/rollback": "1", "slipway.dev/rollback-stamp": f"1 {BOSS}", "slipway.dev/spec-stamp": BOSS}
-
-
 def test_a_backup_brings_the_stamps_of_others_back(desk: Desk) -> None:
     """The stamp's version makes the request's id: with another one, what was done long ago would be done again."""
-    desk.create("restored", BACKUP, BROUGHT)
+    brought = {"slipway.dev/rollback": "1", "slipway.dev/rollback-stamp": f"1 {BOSS}", "slipway.dev/spec-stamp": BOSS}
+    desk.create("restored", BACKUP, brought)
     found = desk.annotations("restored")
     assert (found["rollback-stamp"], found["spec-stamp"]) == (f"1 {BOSS}", BOSS)
 

@@ -301,18 +301,18 @@ def broken(lab: Lab, namespace: str) -> Iterator[str]:
 
 @pytest.mark.usefixtures("iris")
 def test_doctor_finds_what_is_wrong(broken: str, slipway: Slipway) -> None:
-    waited = slipway("status", broken, "--wait", "--timeout", "3m")
-    assert waited.code == 4, waited.out + waited.err
-
-    # Another journey may be killing the operator at this moment.
+    # Another journey may be killing the operator at this moment, or upgrading it, which tries again what failed.
     operator = ("deployment/slipway", "-n", NAMESPACE, "--timeout=120s")
 
     def examined() -> Ended | None:
         slipway.lab.kube.run("rollout", "status", *operator)
+        waited = slipway("status", broken, "--wait", "--timeout", "3m")
+        assert waited.code == 4, waited.out + waited.err
         said = slipway("doctor")
-        return said if "the operator slipway-system/slipway is ready" in said.out else None
+        ready = "the operator slipway-system/slipway is ready" in said.out
+        return said if ready and f"{broken} is on its way" not in said.out else None
 
-    ended = wait_for(examined, seconds=180, what="the doctor to find the operator ready")
+    ended = wait_for(examined, seconds=300, what="the doctor to find the operator ready and nothing on its way")
 
     assert ended.code == 4, ended.out + ended.err
     assert "✖ cli-broken answers nothing" in ended.out

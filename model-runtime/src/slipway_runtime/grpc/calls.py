@@ -200,9 +200,9 @@ class Call(Sending):
             self._parts.append(payload)
             site.shared.buffered += len(payload)
         if self._size > site.limits.message_bytes + 5:
-            self._refuse(self._too_large())
+            self._count_and_fail(self._too_large())
         elif site.shared.buffered > site.limits.buffered_bytes:
-            self._refuse(Overloaded("too many large requests are arriving"))
+            self._count_and_fail(Overloaded("too many large requests are arriving"))
         elif head.method is not None and head.method.streams and not head.plain:
             self._guarded(self._messages, self._whole(b""))
         elif len(self._parts) > 256:
@@ -237,10 +237,10 @@ class Call(Sending):
         try:
             take(body)
         except SlipwayRuntimeError as error:
-            self._refuse(error)
+            self._count_and_fail(error)
         except Exception:  # noqa: BLE001 -- a bug must cost one call, not the connection
             _log.exception("a call could not be answered")
-            self._refuse(CallFailed(Code.INTERNAL, "the runtime failed on this request"))
+            self._count_and_fail(CallFailed(Code.INTERNAL, "the runtime failed on this request"))
 
     def _dispatch(self, body: bytes) -> None:
         head = self.head
@@ -343,6 +343,12 @@ class Call(Sending):
         self.connection.out.end(self, Block(*fields, again=False))
         self._close(code)
 
+    def _count_and_fail(self, error: SlipwayRuntimeError) -> None:
+        """End with an error that no data plane has counted."""
+        if not self.closed:
+            self.connection.site.shared.metrics.of(self._endpoint).failed(type(error).__name__)
+        self.fail(error)
+
     def _answer_plainly(self) -> None:
         out = self.connection.out
         fields = Block(
@@ -355,14 +361,8 @@ class Call(Sending):
         out.body(self, _PLAIN, NOTHING)
         self._close(Code.UNIMPLEMENTED)
 
-    def _refuse(self, error: SlipwayRuntimeError) -> None:
-        """End with an error that no data plane has counted."""
-        if not self.closed:
-            self.connection.site.shared.metrics.of(self._endpoint).failed(type(error).__name__)
-        self.fail(error)
-
     def _late(self) -> None:
-        self._refuse(TooLate("the call's deadline has passed"))
+        self._count_and_fail(TooLate("the call's deadline has passed"))
 
     def sweep(self, now: float) -> None:
         """Give up a message that arrives too slowly, or an answer that nobody takes."""
@@ -377,7 +377,7 @@ class Call(Sending):
         if self.complete or not begun:
             return
         if now - begun > limits.message_seconds + self._size / limits.message_bytes_per_second:
-            self._refuse(CallFailed(Code.DEADLINE_EXCEEDED, "the message did not arrive in time"))
+            self._count_and_fail(CallFailed(Code.DEADLINE_EXCEEDED, "the message did not arrive in time"))
 
     def _close(self, code: Code) -> None:
         """Count the call, once, and let go of what it holds."""
