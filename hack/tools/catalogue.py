@@ -10,6 +10,10 @@ from pathlib import Path
 
 MODULES = Path(__file__).parent / "go"
 KUBERNETES = "1.36.3"
+GO_VERSION = "1.26.8"
+"""Go for machines that have none, or one that is too old."""
+GO_MODULE_SUM = "h1:ZOmGe1OnfREDMIdb1Qi4G9JSuDPBLGExZMQ4nis1RXM="
+"""As ``go.sum`` has it: of ``golang.org/toolchain`` at that version, for Linux on x86-64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +165,7 @@ DEBIAN = {
     "curl": "curl",
     "docker-registry": "docker-registry",
     "git": "git",
+    "go": "golang-go",
     "h2load": "nghttp2-client",
     "ip": "iproute2",
     "iptables": "iptables",

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
-from tools import cache, say
-from tools.catalogue import GoTool
+from tools import cache, debian, say
+from tools.catalogue import GO_MODULE_SUM, GO_VERSION, GoTool
 from tools.refusal import Refused
 
 OLDEST_GO = (1, 26)
 NO_GO = (
-    "Go 1.26 or newer is needed to build the cluster's programs, and {found}. "
-    "Install it from your distribution or https://go.dev/dl/ and put its bin folder on PATH."
+    "Go {version} could not be fetched as a module: {cause}\nInstall Go 1.26 or newer and put its bin folder on PATH."
 )
 
 
@@ -45,20 +46,39 @@ def go_version(said: str) -> tuple[int, int] | None:
 
 
 def find_go() -> Path:
-    """Return a Go that is new enough.
-
-    Raises:
-        Refused: There is none.
-    """
+    """Return a Go that is new enough: the machine's own, or the pinned one, fetched once."""
     path = f"{os.environ.get('PATH', '')}:/usr/local/go/bin:/usr/lib/go/bin"
     found = shutil.which("go", path=path)
-    if found is None:
-        raise Refused(NO_GO.format(found="there is none on PATH"))
-    done = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=False, cwd="/")
-    version = go_version(done.stdout.strip())
-    if version is not None and version < OLDEST_GO:
-        raise Refused(NO_GO.format(found=f"{found} is {done.stdout.strip()}"))
-    return Path(found)
+    if found is not None:
+        done = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=False, cwd="/")
+        version = go_version(done.stdout.strip())
+        if version is None or version >= OLDEST_GO:
+            return Path(found)
+    return cache.made(f"go-{GO_VERSION}", _fetch_go) / "bin" / "go"
+
+
+def _fetch_go(fresh: Path) -> None:
+    """Fetch the pinned Go as Go itself would: as a module, by whatever older Go there is, else Debian's."""
+    older = debian.ensure(["go"])["go"]
+    with say.step(f"fetching Go {GO_VERSION}", "about 10 seconds"), tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [older, "mod", "download", "-json", f"golang.org/toolchain@v0.0.1-go{GO_VERSION}.linux-amd64"],
+            env={**os.environ, "GOPATH": scratch, "GOMODCACHE": f"{scratch}/mod", "GOFLAGS": "-modcacherw"},
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = json.loads(done.stdout or "{}")
+        if done.returncode != 0:
+            raise Refused(NO_GO.format(version=GO_VERSION, cause=said.get("Error") or done.stderr.strip()))
+        if said["Sum"] != GO_MODULE_SUM:
+            raise Refused(NO_GO.format(version=GO_VERSION, cause=f"its sum is {said['Sum']}, not {GO_MODULE_SUM}."))
+        shutil.copytree(said["Dir"], fresh, dirs_exist_ok=True, symlinks=True)
+    # The module cache keeps no executable bit.
+    for program in (*(fresh / "bin").iterdir(), *(fresh / "pkg" / "tool").rglob("*")):
+        if program.is_file():
+            program.chmod(0o755)
 
 
 def linker_flags(tool: GoTool) -> str:

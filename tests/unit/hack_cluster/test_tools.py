@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 from tools import __main__ as commands
 from tools import cache, debian, gobuild, say, uv
-from tools.catalogue import GO_TOOLS, GoTool, provider
+from tools.catalogue import GO_MODULE_SUM, GO_TOOLS, GO_VERSION, GoTool, provider
 from tools.refusal import Refused
 
 OWN = {"kubernetes": "k8s.io/kubernetes", "coredns": "github.com/coredns/coredns"}
@@ -87,21 +88,33 @@ def test_a_changed_lock_or_flag_is_another_folder(tmp_path, monkeypatch):
     assert all(name.startswith("thing-1.2.3-") for name in names)
 
 
-def test_without_go_one_is_told_what_to_install(monkeypatch):
-    monkeypatch.setattr("tools.gobuild.shutil.which", lambda *_, **__: None)
-
-    with pytest.raises(Refused, match=r"Go 1\.26 or newer is needed .* there is none on PATH"):
-        gobuild.find_go()
-
-
-def test_an_old_go_is_refused_by_its_version(tmp_path, monkeypatch):
-    old = tmp_path / "go"
-    old.write_text("#!/bin/sh\necho go1.19.8\n")
+def old_go(folder: Path, monkeypatch, *, module_sum: str) -> None:
+    """Put a Go of 2022 first on PATH, which fetches a module that holds no executable bit."""
+    programs = folder / "module" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "go").write_text("#!/bin/sh\necho go1.26.8\n")
+    said = json.dumps({"Dir": str(folder / "module"), "Sum": module_sum})
+    old = folder / "go"
+    old.write_text(f"#!/bin/sh\n[ $1 = mod ] && echo '{said}' || echo go1.19.8\n")
     old.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
-    with pytest.raises(Refused, match=r"is go1\.19\.8"):
+
+def test_where_go_is_too_old_the_pinned_one_is_fetched(cached, tmp_path, monkeypatch):
+    old_go(tmp_path, monkeypatch, module_sum=GO_MODULE_SUM)
+
+    found = gobuild.find_go()
+
+    assert found == cached / f"go-{GO_VERSION}" / "bin" / "go"
+    assert subprocess.run([found], capture_output=True, text=True, check=True).stdout == "go1.26.8\n"
+
+
+def test_a_go_with_another_sum_is_refused(cached, tmp_path, monkeypatch):
+    old_go(tmp_path, monkeypatch, module_sum="h1:other")
+
+    with pytest.raises(Refused, match=r"its sum is h1:other, not .*\nInstall Go 1\.26 or newer"):
         gobuild.find_go()
+    assert not list(cached.glob("go-*"))
 
 
 def test_a_folder_is_made_once(cached):
