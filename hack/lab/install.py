@@ -43,7 +43,7 @@ def open_lab() -> Lab:
     kubeconfig = Path(_make_silent("cluster-kubeconfig"))
     if not kubeconfig.exists():
         tell.fail("There is no cluster yet: run `make cluster-up` first.")
-    tools = {name: Path(_tool(name)) for name in ("kubectl", "helm", "crane", "git", "curl")}
+    tools = {name: Path(tool(name)) for name in ("kubectl", "helm", "crane", "git", "curl")}
     kube = Kube(kubeconfig, find_kubectl([tools["kubectl"]]), os.environ.get("SLIPWAY_CONTEXT"))
     git = GitServer(CACHE / "lab" / "git", _address(), GIT_PORT)
     return Lab(kube, tools["helm"], tools["crane"], git)
@@ -141,7 +141,8 @@ def _make_silent(target: str) -> str:
     return done.stdout.strip()
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
+    """Return the path of a program, which is built or installed first where it is missing."""
     done = subprocess.run(
         [sys.executable, "-m", "tools", "ensure", name],
         env={**os.environ, "PYTHONPATH": str(ROOT / "hack")},

@@ -1,6 +1,8 @@
 """`make bench-pipeline`: from `kubectl apply` to the first right prediction, split by step.
 
 Four cases: nothing cached, a changed lock, changed code only, nothing changed.
+Beside them the floor of the third: the pods of its Jobs in turn with nothing to do but to
+import what an export cannot do without.
 Prints a table and writes ``bench-results/pipeline-<time>.json``. The peer for
 the environment image is `buildah bud` with the equivalent Containerfile on the
 same packages, in the same run.
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import statistics
 import subprocess
 import time
@@ -22,14 +25,20 @@ from typing import Any
 
 from tests.bench.bench_buildah import compare
 
+from cluster.layout import Layout
 from lab import tell
-from lab.install import ROOT, SMALL_PACKAGE, Lab, open_lab, registry_prefix
+from lab.install import NAMESPACE as OPERATORS
+from lab.install import ROOT, SMALL_PACKAGE, Lab, open_lab, registry_prefix, tool
 from lab.kube import Manifest, condition, post, wait_for
 from lab.projects import FLOWER, LOCK, model_deployment, spec, write_project
 
 NAMESPACE = "bench-pipeline"
 NAME = "bench"
 QUESTION = {"rows": [FLOWER]}
+
+OUR_PYTHON = ("/usr/bin/python3.11", "-c")
+PROJECTS_PYTHON = ("/opt/env/bin/python", "-c")
+IMPORTS = "import onnxruntime, skl2onnx, sklearn.linear_model"
 
 Versions = dict[tuple[str, str], str]
 """The resource version of each object by its kind and name."""
@@ -59,6 +68,8 @@ def main() -> None:
         cases["changed code"] = [
             case(lab, trees / f"c{turn}", strength=1.0, model=model, note=f"turn {turn}") for turn in range(rounds + 1)
         ][1:]
+        tell.step("The floor of (c): the same pods with nothing to do")
+        results["floor"] = [floor(lab) for _ in range(rounds)]
         tell.step("(d) nothing changed")
         cases["nothing changed"] = [unchanged(lab, cases["changed code"][-1]["manifest"])]
     tell.step("The environment image of (a), beside buildah")
@@ -92,14 +103,28 @@ def case(
 
 def unchanged(lab: Lab, manifest: Manifest) -> dict[str, Any]:
     """Apply the same again once all is still; count Jobs made and name objects written within 20 s."""
-    before = still(lab, seconds=10)
+    before, sent = still(lab, seconds=10), requests(lab)
     lab.kube.apply(manifest)
     time.sleep(20)
     after = versions(lab)
+    # A write that changes nothing leaves the version as it was: only the operator's own count tells of it.
+    asked = {method: count - sent.get(method, 0) for method, count in requests(lab).items()}
     written = sorted(" ".join(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     jobs = sum(kind == "Job" and (kind, name) not in before for kind, name in after)
     tell.line(f"{jobs} Jobs, {len(written)} objects written" + (f": {', '.join(written)}" if written else ""))
-    return {"jobs": jobs, "written": written}
+    tell.line(f"the operator's requests: {asked}")
+    return {"jobs": jobs, "written": written, "requests": asked}
+
+
+def requests(lab: Lab) -> dict[str, int]:
+    """Return how many requests the operator has sent to the API server, by method."""
+    (pod,) = lab.kube.list("pods", OPERATORS, "app.kubernetes.io/component=operator")
+    page = lab.kube.run(
+        "get", "--raw", f"/api/v1/namespaces/{OPERATORS}/pods/{pod['metadata']['name']}:8081/proxy/metrics"
+    )
+    return {
+        method: int(count) for method, count in re.findall(r'slipway_api_requests_total{method="(\w+)"} (\d+)', page)
+    }
 
 
 def still(lab: Lab, *, seconds: float) -> Versions:
@@ -137,12 +162,58 @@ def trained_model(lab: Lab) -> bytes:
     raise RuntimeError(f"{reference} holds no model.joblib: {manifest}")
 
 
+def floor(lab: Lab) -> dict[str, float]:
+    """Run the Jobs of (c) again with nothing to do in their containers; returns the seconds of each."""
+    seconds: dict[str, float] = {}
+    jobs = lab.kube.list("jobs", NAMESPACE)
+    for step in ("build", "export"):
+        template = max(
+            (job for job in jobs if job["metadata"]["labels"]["slipway.dev/step"] == step),
+            key=lambda job: str(job["metadata"]["creationTimestamp"]),
+        )["spec"]["template"]["spec"]
+        for container in (*template["initContainers"], *template["containers"]):
+            project = step == "export" and container["name"] == "run"
+            container["command"] = [*PROJECTS_PYTHON, IMPORTS] if project else [*OUR_PYTHON, "pass"]
+            container.pop("args", None)
+        name = f"floor-{step}"
+        pod = {"restartPolicy": "Never", **template}
+        job = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+        }
+        began = time.monotonic()
+        lab.kube.apply(job)
+        lab.kube.run("wait", "--for=condition=Complete", "--timeout=60s", "-n", NAMESPACE, f"job/{name}")
+        seconds[step] = time.monotonic() - began
+        lab.kube.delete("job", name, NAMESPACE)
+    tell.line(", ".join(f"{step} {spent:.1f} s" for step, spent in seconds.items()))
+    return seconds
+
+
 def forget(lab: Lab) -> None:
-    """Remove the shared environments from the registry, so that the first case starts with nothing."""
-    repository = f"{registry_prefix()}/environments"
+    """Remove environments from the registry, and what projects made from the node: the first case starts with nothing.
+
+    Raises:
+        RuntimeError: The cluster is not the local one, so the node's images cannot be removed from here.
+    """
+    prefix = registry_prefix()
+    repository = f"{prefix}/environments"
     for tag in crane(lab, "ls", repository, check=False).split():
         digest = crane(lab, "digest", f"{repository}:{tag}").strip()
         crane(lab, "delete", f"{repository}@{digest}", check=False)
+    socket = Layout.of_machine().containerd_socket
+    if not socket.exists():
+        raise RuntimeError("the node's images can be removed on the local cluster only: unset SLIPWAY_CONTEXT")
+    images = [str(tool("ctr")), "--address", str(socket), "--namespace", "k8s.io", "images"]
+    ours = {
+        ref.partition("@")[0] for ref in json.loads((ROOT / "build" / "images.json").read_text())["images"].values()
+    }
+    known = subprocess.run([*images, "ls", "-q"], capture_output=True, text=True, check=True).stdout.split()
+    projects = [each for each in known if each.startswith(f"{prefix}/") and each.partition("@")[0] not in ours]
+    if projects:
+        subprocess.run([*images, "rm", "--sync", *projects], capture_output=True, check=True)
 
 
 def crane(lab: Lab, *arguments: str, check: bool = True) -> str:
@@ -209,6 +280,8 @@ def report(results: dict[str, Any]) -> None:
         worst = max(run["seconds"] for run in runs)
         steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in middle["steps"].items() if seconds is not None)
         print(f"  {name:18s} {median:6.1f} s (worst of {len(runs)}: {worst:.1f} s)   {steps}")
+    least = [statistics.median(run[step] for run in results["floor"]) for step in ("build", "export")]
+    print(f"  {'floor of (c)':18s} {sum(least):6.1f} s   Build {least[0]:.1f} s, Export {least[1]:.1f} s; no rollout")
     ours, theirs = (statistics.median(results["environmentImage"][name]) for name in ("slipway", "buildah"))
     print(f"  {'environment image':18s} {ours:6.1f} s, buildah {theirs:.1f} s: {ours / theirs:.0%} of the time")
     folder = ROOT / "bench-results"
