@@ -6,10 +6,12 @@ number); whoever sends them counts those apart.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import pickle
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +53,17 @@ class _Bomb:
 PICKLE = pickle.dumps(_Bomb())
 CUT = gzip.compress(bytes(1 << 20), 1)[:-8]
 BOMB = gzip.compress(bytes(17 << 20), 1)
+
+
+async def faults_of(port: int) -> list[str]:
+    """Give the counts of predictions that a runtime holds against itself: each could roll a good model back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    text = (await reader.read()).decode()
+    writer.close()
+    if 'endpoint="infer",code="400"' not in text:
+        return ["no bad request is counted"]
+    return re.findall(r'^slipway_requests_total.*endpoint="(?:infer|predict)",code="5.*', text, re.MULTILINE)
 
 
 def request(body: bytes, *headers: str, path: str = INFER, method: str = "POST") -> bytes:

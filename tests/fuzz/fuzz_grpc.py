@@ -4,8 +4,8 @@
 
 Bad calls are well framed and wrong within (messages, metadata, lengths, compression); broken
 ones are good bytes of HTTP/2 with some of them changed, left out or put elsewhere. It ends with 1
-where a bad call got no status or one that tells of a failure or of the inside, where a good call
-failed, or where the runtime ended or kept the memory.
+where a bad call got no status or one that tells of a failure or of the inside, or counts as a
+5xx, where a good call failed, or where the runtime ended or kept the memory.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.fuzz.attacks import faults_of
 from tests.unit.runtime.conftest import echo
 
 from slipway_runtime.grpc.frames import DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, frame
@@ -311,12 +312,14 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
         stop.set()
         await asking
         after = megabytes(runtime.pid)
+        faults = await faults_of(int(ports[0]))
         lives = runtime.returncode is None
     finally:
         with contextlib.suppress(ProcessLookupError):
             runtime.kill()
         await runtime.wait()
-    return report(one_fuzz, seconds, (before, after), [] if lives else ["the runtime ended"], log.read_text())
+    failed = faults if lives else ["the runtime ended"]
+    return report(one_fuzz, seconds, (before, after), failed, log.read_text())
 
 
 def report(found: Fuzz, seconds: float, memory: tuple[float, float], failed: list[str], log: str) -> int:

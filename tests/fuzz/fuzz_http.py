@@ -5,8 +5,8 @@
 A real runtime as a process of its own. Good requests come 200 a second, by an open loop: for some
 seconds alone, beside as many good ones as bad ones will come, then beside bad ones over 16
 connections, then alone again. It ends with 1 where
-a bad request got a 5xx, no answer, or one that tells of the inside; where a good one failed; or
-where the runtime ended or kept the memory. What the good ones took in each part is printed: a
+a bad request got a 5xx, counts as one, got no answer, or one that tells of the inside; where a good
+one failed; or where the runtime ended or kept the memory. What the good ones took in each part is printed: a
 figure, not a test, as it is one of the machine too.
 """
 
@@ -37,7 +37,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.fuzz.attacks import GOOD, attacks, request
+from tests.fuzz.attacks import GOOD, attacks, faults_of, request
 from tests.unit.runtime.conftest import echo
 
 CONNECTIONS = 16
@@ -278,6 +278,7 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
             attended, found, spent = await beside(pool, runtime.pid, port, arguments, bad=True)
         after = await alone(port, arguments.alone)
         after_memory = megabytes(runtime.pid)
+        faults = await faults_of(port)
         lives = runtime.returncode is None
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -300,7 +301,7 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
         f"{1e6 * good_cost:.0f} µs for a good one ({others.connections} connections)"
     )
     print(f"memory {before_memory:.0f} MB before, {after_memory:.0f} MB after")
-    failed = [*found.wrong, *(line for part in parts.values() for line in part.failed)]
+    failed = [*faults, *found.wrong, *(line for part in parts.values() for line in part.failed)]
     if found.bad < arguments.bad:
         failed.append(f"only {found.bad} bad requests were refused")
     if not lives:

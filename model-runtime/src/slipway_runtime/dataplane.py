@@ -32,6 +32,7 @@ import numpy as np
 from slipway_runtime.engines.base import Engine
 from slipway_runtime.errors import (
     EngineFailed,
+    Impatient,
     Overloaded,
     Refused,
     SlipwayRuntimeError,
@@ -49,6 +50,7 @@ from slipway_runtime.protocol.tensors import Array
 _log = logging.getLogger(__name__)
 
 _NOT_WRITTEN = "the model's answer could not be written"
+_PATIENCE_SECONDS = 1.0
 
 Outcome = list[Array] | SlipwayRuntimeError
 """Outputs in the signature's order, or why there are none."""
@@ -72,7 +74,7 @@ class PlaneLimits:
 class Work:
     """One request on its way through the engine."""
 
-    __slots__ = ("caller", "deadline", "done", "feeds", "key", "packed", "rows", "sink", "timeline")
+    __slots__ = ("caller", "deadline", "done", "feeds", "key", "overdue", "packed", "rows", "sink", "timeline")
 
     def __init__(self, feeds: Feeds, rows: int, done: Callable[[Outcome], None], deadline: float = math.inf) -> None:
         self.feeds = feeds
@@ -90,6 +92,8 @@ class Work:
         """Whatever the sink needs to find its way back."""
         self.deadline = deadline
         """When the answer is of no use any more, on `perf_counter`'s clock."""
+        self.overdue = math.inf
+        """Until when even a patient caller would wait: whoever leaves before has chosen to."""
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more; it will not run if it has not yet."""
@@ -113,6 +117,7 @@ class PackedWork(Work):
         self.caller = caller
         self.timeline = None
         self.deadline = deadline
+        self.overdue = math.inf
 
 
 class Batch:
@@ -174,6 +179,7 @@ class DataPlane:
         self._batch_rows = self._limits.batch_rows if batched else 1
         self._loop_seconds = 0.0 if engine.waits else self._limits.loop_seconds
         self._turn: list[Work] = []
+        self._turn_overdue = math.inf
         self._waiting: deque[Work] = deque()
         self._queued_rows = 0
         self._worker: ThreadPoolExecutor | None = None
@@ -181,6 +187,10 @@ class DataPlane:
         # Seconds of a run = fixed + rows * each; both learned, neither trusted for long.
         self._cost_fixed = 20e-6
         self._cost_row = 5e-6
+        self.patience = _PATIENCE_SECONDS
+        """Seconds that a caller can be expected to wait for a small request: less is a choice of the caller's."""
+        self._patience_row = 0.0
+        """The same for each row."""
 
     def learn(self, rows: int, seconds: float) -> None:
         """Take the processor time of a run into account when the next one's is predicted."""
@@ -193,14 +203,19 @@ class DataPlane:
     def warm_up(self, feeds: Feeds, rows: int) -> None:
         """Run a few times before the first request: code and caches warm, and the time of a run known.
 
+        As long as all of that took, some ten runs, a caller can be expected to wait.
+
         Raises:
             SlipwayRuntimeError: If the engine fails.
         """
+        begun = perf_counter()
         one = {name: array[:1] for name, array in feeds.items()}
         for some, count in ((feeds, rows), (one, 1)) if self._batched else ((feeds, rows),):
             fastest = min(self._timed(some) for _ in range(5))
             for _ in range(30):
                 self.learn(count, fastest)
+        took = perf_counter() - begun
+        self.patience, self._patience_row = max(_PATIENCE_SECONDS, took), took / rows
 
     def _timed(self, feeds: Feeds) -> float:
         start = thread_time()
@@ -246,6 +261,8 @@ class DataPlane:
             raise Overloaded("too many requests are waiting; try again in a moment")
         if not turn:
             asyncio.get_running_loop().call_soon(self._flush)
+            self._turn_overdue = perf_counter() + self.patience
+        work.overdue = self._turn_overdue + work.rows * self._patience_row
         if work.timeline is not None:
             work.timeline.parsed(work.rows)
         turn.append(work)
@@ -287,7 +304,8 @@ class DataPlane:
         for work in works:
             if (work.sink is None and work.done is None) or work.deadline < now:
                 self._queued_rows -= work.rows
-                self._fail([work], TooLate("the deadline passed before the model could run"))
+                late = Impatient if work.deadline < work.overdue else TooLate
+                self._fail([work], late("the deadline passed before the model could run"))
                 continue
             batch = last.get(work.key)
             if batch is None or batch.rows + work.rows > self._batch_rows:

@@ -40,7 +40,11 @@ class Unavailable(SlipwayRuntimeError):  # noqa: N818 -- named after the violati
 
 
 class TooLate(SlipwayRuntimeError):  # noqa: N818 -- named after the violation
-    """The request's own deadline passed before its answer was computed."""
+    """What computes took longer than it may, or than a patient caller waits."""
+
+
+class Impatient(SlipwayRuntimeError):  # noqa: N818 -- named after the violation
+    """The request's own deadline passed, and was shorter than this model can be expected to need."""
 
 
 class EngineFailed(SlipwayRuntimeError):  # noqa: N818 -- named after the violation

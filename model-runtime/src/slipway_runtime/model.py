@@ -44,6 +44,8 @@ class Model:
     objects: RowWriter
     example: dict[str, Any]
     """A known good value for each column; empty where the model takes no rows."""
+    request: str
+    """A known good infer request, for messages; empty where it would be too long."""
 
     @property
     def makers(self) -> tuple[tuple[str, str], ...]:
@@ -129,6 +131,7 @@ def load_model(options: ModelOptions, metrics: Metrics) -> Model:
         writer=AnswerWriter(signature, options.name, options.version),
         rows=RowReader(signature, examples.first_row(signature), max_rows=options.max_rows),
         example=examples.first_row(signature) if signature.takes_columns else {},
+        request=examples.request(signature),
         objects=RowWriter(signature, options.name, options.version),
     )
 

@@ -10,15 +10,18 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import re
 import struct
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
+from slipway_runtime.dataplane import DataPlane
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model, ModelOptions, load_model
@@ -219,6 +222,42 @@ class Running:
     server: Server
     metrics: Metrics
     task: asyncio.Task[None]
+
+    @property
+    def plane(self) -> DataPlane:
+        return self.server._models[0].plane
+
+    def codes(self, endpoint: str = "infer") -> dict[int, int]:
+        """Give the counted requests of an endpoint by their code."""
+        found = self.metrics.state()["slipway_requests_total"].items()
+        pattern = re.compile(rf'endpoint="{endpoint}",code="(\d+)"')
+        return {int(match[1]): int(count) for labels, (count,) in found if (match := pattern.fullmatch(labels))}
+
+    @contextlib.contextmanager
+    def held(self, *, patience: float = 1.0, **limits: Any) -> Iterator[list[int]]:
+        """Have the model hang until the end; gives the number of rows of each run that has begun."""
+        gate, began, engine = threading.Event(), list[int](), self.plane._engine
+
+        def run(_: object, feeds: Any) -> Any:
+            began.append(len(next(iter(feeds.values()))))
+            assert gate.wait(10)
+            return engine.run(feeds)
+
+        self.plane._engine = type("Held", (), {"run": run, "is_ready": lambda _: True})()
+        self.plane._loop_seconds, self.plane.patience = 0.0, patience
+        self.plane._limits = replace(self.plane._limits, **limits)
+        try:
+            yield began
+        finally:
+            gate.set()
+
+    def failing(self, error: Exception) -> None:
+        """Have the model fail from now on."""
+
+        def run(*_: object) -> None:
+            raise error
+
+        self.plane._engine = type("Failing", (), {"run": run, "is_ready": lambda _: True})()
 
     async def send(self, *chunks: bytes, eof: bool = True) -> bytes:
         """Send bytes as they are, and give all that comes back until the server closes."""

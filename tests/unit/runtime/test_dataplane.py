@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway_runtime.dataplane import DataPlane, PackedWork, PlaneLimits, Work
-from slipway_runtime.errors import EngineFailed, Overloaded, Refused, TooLate, Unavailable
+from slipway_runtime.errors import EngineFailed, Impatient, Overloaded, Refused, TooLate, Unavailable
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.protocol.packing import Packed
 
@@ -193,13 +193,15 @@ async def test_work_whose_deadline_has_passed_is_dropped(engine):
     plane.submit({"x": column(2)}, 1, late.set_result, deadline=now - 0.001)
 
     assert await answers(kept) == [[2]]
-    assert isinstance(await late, TooLate)
+    assert isinstance(await late, Impatient)
     assert engine.runs == [1]
     assert plane.is_idle
 
 
-async def test_what_waits_behind_a_long_run_is_dropped_when_its_time_has_come(engine):
+@pytest.mark.parametrize(("patience", "error"), [(1.0, Impatient), (0.0, TooLate)])
+async def test_what_waits_behind_a_long_run_is_dropped_when_its_time_has_come(engine, patience, error):
     plane = plane_for(engine, loop_seconds=0.0)
+    plane.patience = patience
     engine.gate.clear()
     long, _ = asked(plane, column(*[1] * 101))
     await asyncio.sleep(0.01)
@@ -208,10 +210,30 @@ async def test_what_waits_behind_a_long_run_is_dropped_when_its_time_has_come(en
     await asyncio.sleep(0.05)
     engine.gate.set()
 
-    assert isinstance(await asyncio.wait_for(late, 10), TooLate)
+    assert isinstance(await asyncio.wait_for(late, 10), error)
     await answers(long)
     assert engine.runs == [101]
     plane.close()
+
+
+async def test_patience_grows_with_what_the_examples_took_and_with_the_rows(engine, monkeypatch):
+    run = engine.run
+
+    def slowly(feeds):
+        sleep(0.12)
+        return run(feeds)
+
+    monkeypatch.setattr(engine, "run", slowly)
+    plane = plane_for(engine)
+    assert plane.patience == 1
+    plane.warm_up({"x": column(1, 2)}, 2)
+    begun = perf_counter()
+    (few, one), (many, other) = asked(plane, column(1)), asked(plane, column(*range(20)))
+
+    assert plane.patience > 1.2
+    assert one.overdue - begun > plane.patience + 0.6
+    assert other.overdue - one.overdue == pytest.approx(19 * plane.patience / 2)
+    await answers(few, many)
 
 
 def test_batched_answers_are_those_of_each_request_alone(toy):
@@ -310,7 +332,7 @@ async def test_failures_are_counted_by_the_request(engine):
     gone.cancel()
     await answers(*first, late)
 
-    assert failures(plane) == {"Unavailable": 5, "TooLate": 1}
+    assert failures(plane) == {"Unavailable": 5, "Impatient": 1}
 
 
 async def test_another_number_of_rows_is_no_answer(engine):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tests.unit.runtime.wire import INFER, Answer, Request, metric, rows, wired
 
+from slipway_runtime.errors import Unavailable
 from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.grpc.messages import message_class
 
@@ -105,8 +106,75 @@ async def test_a_wrong_request_is_told_what_would_be_right(begin, change, code, 
 async def test_what_is_no_message_is_an_invalid_argument(begin):
     async with wired(await begin()) as wire:
         assert (await wire.reply(INFER, b"\xff\xff")).code == 3
-        assert (await wire.reply(INFER, None)).code == 13  # no message at all
         assert (await wire.reply("/nowhere/Nothing", b"")).code == 12
+
+
+MESSAGE = rows((1, 0))
+FRAMED = b"\0" + len(MESSAGE).to_bytes(4, "big") + MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param(b"", 12, id="none"),
+        pytest.param(FRAMED * 2, 12, id="two"),
+        pytest.param(FRAMED[:-1], 3, id="cut-off"),
+        pytest.param(FRAMED[:3], 3, id="cut-off-length"),
+        pytest.param(b"\1" + FRAMED[1:], 13, id="compressed-in-no-way"),
+        pytest.param(b"\7" + FRAMED[1:], 13, id="another-flag"),
+    ],
+)
+async def test_bytes_that_are_no_message_are_the_callers_fault_whatever_grpc_calls_them(begin, body, code):
+    running = await begin()
+    async with wired(running) as wire:
+        stream = wire.call(INFER, None, end=False)
+        wire.h2.send_data(stream, body, end_stream=True)
+        wire.flush()
+        await wire.until(lambda: wire.replies[stream].ended)
+
+    assert wire.replies[stream].code == code
+    assert running.codes() == {400: 1}
+
+
+async def test_a_message_that_arrives_too_slowly_is_the_callers_fault(begin):
+    running = await begin(limits=GrpcLimits(message_seconds=0.1))
+    async with wired(running) as wire:
+        stream = wire.call(INFER, b"", end=False)
+        await wire.until(lambda: wire.replies[stream].ended)
+
+    assert wire.replies[stream].code == 4
+    assert running.codes() == {408: 1}
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 -- what is waited for knows nothing of this test
+            await asyncio.sleep(0.01)
+
+
+async def test_a_full_queue_is_unavailable_and_says_when_to_come_back(begin):
+    running = await begin()
+    async with wired(running) as wire:
+        with running.held(queue_requests=1) as began:
+            first = wire.call(INFER, MESSAGE)
+            await until(lambda: began)
+            second = wire.call(INFER, MESSAGE)
+            await until(lambda: running.plane._waiting)
+            refused = await wire.reply(INFER, MESSAGE)
+        await wire.until(lambda: wire.replies[second].ended)
+
+    assert (refused.code, refused.head["grpc-retry-pushback-ms"]) == (14, "1000")
+    assert [wire.replies[one].code for one in (first, second)] == [0, 0]
+    assert running.codes() == {200: 2, 503: 1}
+
+
+async def test_whatever_is_unavailable_says_when_to_come_back(begin):
+    running = await begin()
+    running.failing(Unavailable("the model's worker ended"))
+    async with wired(running) as wire:
+        reply = await wire.reply(INFER, MESSAGE)
+
+    assert (reply.code, reply.head["grpc-retry-pushback-ms"]) == (14, "1000")
 
 
 async def test_messages_may_be_compressed(begin):
@@ -163,11 +231,32 @@ async def test_a_large_request_and_its_answer_pass_small_windows(begin, parts):
 
 
 async def test_a_deadline_that_has_passed_is_said(begin):
-    async with wired(await begin()) as wire:
+    running = await begin()
+    async with wired(running) as wire:
         assert (await wire.reply(INFER, rows((1, 0)), grpc_timeout="0n")).code == 4
         assert (await wire.reply(INFER, rows((1, 0)), grpc_timeout="1x")).code == 3
         assert (await wire.reply(INFER, rows((1, 0)), grpc_timeout="1H")).code == 0
         assert (await wire.reply(INFER, rows((1, 0)), grpc_timeout="99999999H")).code == 0
+    assert running.codes() == {200: 2, 400: 1, 499: 1}
+
+
+async def test_a_deadline_counts_against_the_server_only_where_a_patient_caller_had_given_up_too(begin):
+    """As over HTTP; a client's own clock may be the first, and then it gives the call up."""
+    running = await begin()
+    async with wired(running) as wire:
+        with running.held(patience=0.1) as began:
+            hung = wire.call(INFER, MESSAGE, grpc_timeout="200m")
+            await until(lambda: began)
+            hasty, patient = (wire.call(INFER, MESSAGE, grpc_timeout=one) for one in ("10m", "200m"))
+            left = [wire.call(INFER, MESSAGE) for _ in range(2)]
+            wire.h2.reset_stream(left[0], 8)
+            await wire.until(lambda: all(wire.replies[one].ended for one in (hung, hasty, patient)))
+            wire.h2.reset_stream(left[1], 8)
+            wire.flush()
+            await until(lambda: not running.metrics.in_flight)
+
+    assert [wire.replies[one].code for one in (hung, hasty, patient)] == [4, 4, 4]
+    assert running.codes() == {499: 2, 504: 3}
 
 
 async def test_work_whose_deadline_passes_while_it_arrives_is_dropped(begin):
@@ -178,7 +267,7 @@ async def test_work_whose_deadline_passes_while_it_arrives_is_dropped(begin):
 
         assert wire.replies[stream].code == 4
     assert metric(running, "slipway_rows_total") == 0
-    assert 'kind="TooLate"} 1' in running.metrics.render().decode()
+    assert 'kind="Impatient"} 1' in running.metrics.render().decode()
 
 
 async def test_a_call_that_was_given_up_does_not_run(begin):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import socket
+import struct
 import threading
 import zlib
 
@@ -12,10 +14,12 @@ import httpx
 import orjson
 import pytest
 
+from slipway_runtime.errors import TooLate, Unavailable
 from slipway_runtime.http.limits import HttpLimits
 
 TENSOR = {"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [1, 0]}
 INFER = orjson.dumps({"inputs": [TENSOR]})
+ROW = b'{"rows": [{"a": 1, "b": 0}]}'
 PATH = "/v2/models/toy/infer"
 
 
@@ -384,7 +388,24 @@ async def test_too_many_connections(start):
     await writer.wait_closed()
 
     assert statuses(raw) == [503]
+    assert b"\r\nretry-after: 1\r\n" in raw
     assert statuses(await served.send(post())) == [200]
+
+
+@pytest.mark.parametrize(
+    "request_", [pytest.param(post(), id="infer"), pytest.param(post(ROW, path="/predict"), id="predict")]
+)
+async def test_a_full_queue_is_503_and_says_when_to_come_back(served, request_):
+    with served.held(queue_requests=1) as began:
+        running = asyncio.create_task(served.send(request_))
+        await until(lambda: began)
+        waiting = asyncio.create_task(served.send(request_))
+        await until(lambda: served.plane._waiting)
+        refused = await served.send(request_)
+
+    assert statuses(refused) == [503]
+    assert b"\r\nretry-after: 1\r\n" in refused
+    assert [statuses(await one) for one in (running, waiting)] == [[200], [200]]
 
 
 async def test_old_connections_end_with_an_answer(start):
@@ -403,6 +424,31 @@ async def test_a_client_that_goes_away_leaves_nothing(served):
 
     assert served.metrics.in_flight == 0
     assert statuses(await served.send(post())) == [200]
+
+
+THREE_ROWS = orjson.dumps({"inputs": [TENSOR | {"shape": [3, 2], "data": [0.5] * 6}]})
+
+
+@pytest.mark.parametrize(("patience", "counted"), [(5.0, 499), (0.0, 504)])
+async def test_what_waits_for_a_client_that_has_gone_does_not_run(served, patience, counted):
+    """And it is counted as a fault of the server's only where the client had waited for long."""
+    with served.held(patience=patience) as began:
+        kept = asyncio.create_task(served.send(post()))
+        await until(lambda: began)
+        _, writer = await asyncio.open_connection("127.0.0.1", served.server.port)
+        writer.write(post(THREE_ROWS))
+        await until(lambda: served.plane._waiting)
+        # A connection that is closed in the usual way could be half-closed: its client may still read.
+        gone = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, gone)
+        writer.transport.abort()
+        await until(lambda: served.metrics.connections == 1)
+
+    assert statuses(await kept) == [200]
+    await until(lambda: served.plane.is_idle)
+    assert began == [1]
+    assert served.metrics.in_flight == 0
+    assert served.codes() == {200: 1, counted: 1}
 
 
 async def test_metrics(client):
@@ -454,6 +500,30 @@ async def test_a_caller_that_waits_no_longer_is_told_so(client, path, seconds, s
     for _ in range(2):  # the second time its head is known
         answer = await client.post(path, content=body, headers={"x-request-timeout": seconds})
         assert answer.status_code == status, answer.text
+
+
+async def test_a_deadline_counts_against_the_server_only_where_a_patient_caller_had_given_up_too(served):
+    """A model that hangs is seen whatever its callers' deadlines, and no caller's haste is taken for that."""
+    assert statuses(await served.send(post(INFER, "X-Request-Timeout: 0"))) == [504]
+    assert served.codes() == {499: 1}
+    with served.held(patience=0.1) as began:
+        running = asyncio.create_task(served.send(post()))
+        await until(lambda: began)
+        late = [asyncio.create_task(served.send(post(INFER, f"X-Request-Timeout: {one}"))) for one in (0.01, 0.2)]
+        await asyncio.sleep(0.3)
+
+    assert [statuses(await one) for one in (running, *late)] == [[200], [504], [504]]
+    assert served.codes() == {200: 1, 499: 2, 504: 1}
+
+
+@pytest.mark.parametrize(("error", "code"), [(TooLate("it hung"), 504), (Unavailable("it is away"), 503)])
+async def test_what_hangs_by_the_servers_own_measure_counts_against_it(served, error, code):
+    served.failing(error)
+    raw = await served.send(post(INFER, "X-Request-Timeout: 0.5"))
+
+    assert statuses(raw) == [code]
+    assert (b"retry-after: 1" in raw) == (code == 503)
+    assert served.codes() == {code: 1}
 
 
 LARGE = orjson.dumps({"rows": [{"carrier": "x" * 8_000_000, "distance": 1, "month": 1}]})

@@ -129,7 +129,7 @@ def test_no_bytes_bring_a_server_error(exchange):
         for start, new, drop in mutations:
             raw = raw[:start] + new + raw[start + drop :]
         answers = exchange(cut(raw, [place]))
-        assert not re.search(rb"HTTP/1.1 5(?!05)", answers), answers
+        assert not re.search(rb"HTTP/1.1 5", answers), answers
 
     check()
 

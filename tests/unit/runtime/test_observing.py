@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.unit.runtime.wire import INFER, rows, wired
 
 from slipway_runtime.errors import CannotServe
 from slipway_runtime.metrics import Metrics
@@ -381,6 +382,50 @@ def test_a_reader_that_is_slow_costs_lines_only(monkeypatch):
     assert len(written) + len(lost) == 1000
 
 
+def spans_of(collector):
+    return [
+        span
+        for _, _, body in collector.taken
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+
+
+async def test_a_call_over_grpc_is_recorded_logged_and_traced_by_its_id(start, collector, tmp_path, monkeypatch):
+    lines: list[bytes] = []
+    monkeypatch.setattr("slipway_runtime.observing.access_log._written", lambda _, raw: lines.append(raw))
+    options = ObservingOptions(
+        access_log=True,
+        record_to=str(tmp_path / "records"),
+        trace=True,
+        trace_endpoint=f"http://127.0.0.1:{collector.server_port}/v1/traces",
+        trace_ratio=1.0,
+    )
+    served = await start(grpc_port=0, observing=options)
+    async with wired(served) as wire:
+        for number in range(3):  # from the second on its message is known
+            await wire.reply(INFER, rows((1.5, number)), x_request_id=f"call-{number}")
+        await wire.reply(INFER, b"\xff", x_request_id="wrong")
+    await ended(served)
+
+    logged = [orjson.loads(line) for line in b"".join(lines).splitlines()]
+    assert [(one["id"], one["path"], one["endpoint"], one["status"], one["rows"]) for one in logged] == [
+        *((f"call-{number}", INFER, "infer", 200, 1) for number in range(3)), ("wrong", INFER, "infer", 400, 0),
+    ]  # fmt: skip
+    recorded = tables(tmp_path / "records", "predictions").to_pylist()
+    assert [(row["request_id"], row["in.a"], row["in.b"]) for row in recorded] == [
+        (f"call-{number}", 1.5, number) for number in range(3)
+    ]
+    ids = [
+        one.value.string_value
+        for span in spans_of(collector)
+        for one in span.attributes
+        if span.name == "infer" and one.key == "slipway.request_id"
+    ]
+    assert sorted(ids) == ["call-0", "call-1", "call-2", "wrong"]
+
+
 async def test_traces_follow_their_callers(start, collector):
     url = f"http://127.0.0.1:{collector.server_port}/v1/traces"
     served = await start(observing=ObservingOptions(trace=True, trace_endpoint=url, trace_ratio=0.0))
@@ -394,13 +439,7 @@ async def test_traces_follow_their_callers(start, collector):
         await client.get("/v2")
     await ended(served)
 
-    spans = [
-        span
-        for _, _, body in collector.taken
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
+    spans = spans_of(collector)
     assert sorted(span.name for span in spans) == ["encode", "parse", "predict", "queue", "run"]
     (outer,) = [span for span in spans if span.name == "predict"]
     assert {span.trace_id.hex() for span in spans} == {"4bf92f3577b34da6a3ce929d0e0e4736"}

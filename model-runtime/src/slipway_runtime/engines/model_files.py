@@ -31,6 +31,7 @@ _MAX_MODEL_BYTES = 2 << 30
 _MAX_WORKER_MODEL_BYTES = 4 << 30
 """As many as an export takes."""
 _MAX_JSON_BYTES = 16 << 20
+_SHOWN_BYTES = 8192
 _MOST_EXAMPLES = 1 << 20
 """Rows. They are the model's own: a bound on the rows of callers is none on them."""
 
@@ -50,6 +51,16 @@ class Examples:
             values = self.inputs[matrix.name][1]
             return dict(zip(signature.columns, _plain(values[0]), strict=False))
         return {name: _plain(array.reshape(array.shape[0], -1)[0])[0] for name, (_, array) in self.inputs.items()}
+
+    def request(self, signature: Signature) -> str:
+        """Give a known good infer request, of one row where that is possible; nothing where it would be too long."""
+        tensors = []
+        for name, (datatype, array) in self.inputs.items():
+            spec = signature.input_named.get(name)
+            some = array[:1] if spec is None or spec.is_batched else array
+            tensors.append({"name": name, "datatype": datatype, "shape": some.shape, "data": _plain(some.ravel())})
+        written = orjson.dumps({"inputs": tensors}).decode()
+        return written if len(written) <= _SHOWN_BYTES else ""
 
 
 def _plain(row: Array) -> list[Any]:

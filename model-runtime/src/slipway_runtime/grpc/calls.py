@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote_from_bytes
 
 from slipway_runtime.dataplane import Work
-from slipway_runtime.errors import Overloaded, SlipwayRuntimeError, TooLate
+from slipway_runtime.errors import Impatient, Overloaded, SlipwayRuntimeError, TooLate
 from slipway_runtime.grpc.frames import CANCEL, PROTOCOL_ERROR, BrokenStream
 from slipway_runtime.grpc.headers import Block, Fields
 from slipway_runtime.grpc.outgoing import NOTHING, Sending
-from slipway_runtime.grpc.status import HTTP, CallFailed, Code, code_of
+from slipway_runtime.grpc.status import HTTP, CallFailed, Code, code_of, counted_as
 from slipway_runtime.identifiers import is_acceptable
 from slipway_runtime.protocol.compression import inflated
 from slipway_runtime.several.endpoint import ModelEndpoint
@@ -218,8 +218,8 @@ class Call(Sending):
             self._guarded(self._dispatch, self._whole(payload) if self._parts else payload)
 
     def cancel(self) -> None:
-        """Nobody waits for the answer any more."""
-        self._close(Code.CANCELLED)
+        """Nobody waits for the answer any more: a client's own clock is often the first to know of a deadline."""
+        self._close(HTTP[Code.CANCELLED] if self._leaves_early(perf_counter()) else HTTP[Code.DEADLINE_EXCEEDED])
 
     def _whole(self, payload: bytes) -> bytes:
         """Take everything that has arrived."""
@@ -254,8 +254,10 @@ class Call(Sending):
         elif method.streams:
             self._messages(body)
             self.finish()
-        elif len(body) < 5 or int.from_bytes(body[1:5], "big") != len(body) - 5:
-            raise CallFailed(Code.INTERNAL, "the body must be exactly one message, with its length before it")
+        elif (over := len(body) - 5 - int.from_bytes(body[1:5], "big")) > 0 or not body:
+            raise CallFailed(Code.UNIMPLEMENTED, "the call must have exactly one message", counted=400)
+        elif over < 0:
+            raise CallFailed(Code.INVALID_ARGUMENT, "the message is cut off, or shorter than the length before it")
         else:
             method.handle(self, body[5:] if body[0] == 0 else self._inflated(body[0], body[5:]))
 
@@ -281,7 +283,7 @@ class Call(Sending):
             self._since = 0.0
             return
         if self.complete:
-            raise CallFailed(Code.INTERNAL, "the last message is cut off")
+            raise CallFailed(Code.INVALID_ARGUMENT, "the last message is cut off")
         if offset or not self._since:
             self._since = perf_counter()
         self._parts, self._size = [body[offset:]], len(body) - offset
@@ -289,7 +291,9 @@ class Call(Sending):
 
     def _inflated(self, flag: int, message: bytes, most: int | None = None) -> bytes:
         if flag != 1 or self.head.encoding == b"identity":
-            raise CallFailed(Code.INTERNAL, "a message is flagged as compressed, but grpc-encoding names no way")
+            raise CallFailed(
+                Code.INTERNAL, "a message is flagged as compressed, but grpc-encoding names no way", counted=400
+            )
         limit = self.connection.site.limits.message_bytes if most is None else most
         return inflated(message, self.head.encoding, limit, "grpc-encoding")
 
@@ -305,7 +309,7 @@ class Call(Sending):
         """Give the one message of an answer, and end."""
         if not self.closed:
             self.send(message, _OK)
-            self._close(Code.OK)
+            self._close(HTTP[Code.OK])
 
     def send(self, message: bytes, last: Block | None = None) -> None:
         """Give a message; more may follow."""
@@ -325,9 +329,9 @@ class Call(Sending):
         if self.closed:
             return
         if not self._headed:
-            raise CallFailed(Code.INTERNAL, "the call must have at least one message")
+            raise CallFailed(Code.INVALID_ARGUMENT, "the call must have at least one message")
         self.connection.out.end(self, _OK)
-        self._close(Code.OK)
+        self._close(HTTP[Code.OK])
 
     def fail(self, error: SlipwayRuntimeError) -> None:
         """End with an error's status."""
@@ -336,12 +340,12 @@ class Call(Sending):
         code = code_of(error)
         text = quote_from_bytes(error.message.encode()[:2000], _UNQUOTED).encode()
         fields = [(b"grpc-status", b"%d" % code), (b"grpc-message", text)]
-        if isinstance(error, Overloaded):
+        if code is Code.UNAVAILABLE:
             fields.append((b"grpc-retry-pushback-ms", b"1000"))
         if not self._headed:
             fields = [*self._names.pairs, (b"x-request-id", self.request_id.encode()), *fields]
         self.connection.out.end(self, Block(*fields, again=False))
-        self._close(code)
+        self._close(counted_as(error))
 
     def _count_and_fail(self, error: SlipwayRuntimeError) -> None:
         """End with an error that no data plane has counted."""
@@ -359,10 +363,15 @@ class Call(Sending):
         )
         out.head(self, out.headers.block(fields))
         out.body(self, _PLAIN, NOTHING)
-        self._close(Code.UNIMPLEMENTED)
+        self._close(415)
 
     def _late(self) -> None:
-        self._count_and_fail(TooLate("the call's deadline has passed"))
+        late = Impatient if self._leaves_early(self.deadline) else TooLate
+        self._count_and_fail(late("the call's deadline has passed"))
+
+    def _leaves_early(self, now: float) -> bool:
+        """Whether a client who leaves now has sent too little, or not waited for as long as can be expected."""
+        return self.work is None or now < self.work.overdue
 
     def sweep(self, now: float) -> None:
         """Give up a message that arrives too slowly, or an answer that nobody takes."""
@@ -377,10 +386,10 @@ class Call(Sending):
         if self.complete or not begun:
             return
         if now - begun > limits.message_seconds + self._size / limits.message_bytes_per_second:
-            self._count_and_fail(CallFailed(Code.DEADLINE_EXCEEDED, "the message did not arrive in time"))
+            self._count_and_fail(CallFailed(Code.DEADLINE_EXCEEDED, "the message did not arrive in time", counted=408))
 
-    def _close(self, code: Code) -> None:
-        """Count the call, once, and let go of what it holds."""
+    def _close(self, counted: int) -> None:
+        """Count the call, once, by a status of HTTP's, and let go of what it holds."""
         if self.closed:
             return
         self.closed = True
@@ -395,9 +404,9 @@ class Call(Sending):
             self._drop_parts()
         shared = self.connection.site.shared
         shared.metrics.in_flight -= 1
-        shared.metrics.answered(self.endpoint, HTTP[code], ended - self.started)
+        shared.metrics.answered(self.endpoint, counted, ended - self.started)
         if self.timeline is not None:
-            shared.watch.finished(self, HTTP[code], self._sent, ended)
+            shared.watch.finished(self, counted, self._sent, ended)
 
 
 def _request_id_field(value: str) -> bytes:

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from slipway_runtime.errors import (
     EngineFailed,
+    Impatient,
     InvalidRequest,
     Overloaded,
     Refused,
@@ -15,6 +16,7 @@ from slipway_runtime.errors import (
     Unavailable,
     UnknownModel,
 )
+from slipway_runtime.http.answers import LEFT
 
 
 class Code(IntEnum):
@@ -41,11 +43,12 @@ _CODES: dict[type[SlipwayRuntimeError], Code] = {
     Overloaded: Code.UNAVAILABLE,
     Unavailable: Code.UNAVAILABLE,
     TooLate: Code.DEADLINE_EXCEEDED,
+    Impatient: Code.DEADLINE_EXCEEDED,
 }
 
 HTTP = {
     Code.OK: 200,
-    Code.CANCELLED: 499,
+    Code.CANCELLED: LEFT,
     Code.INVALID_ARGUMENT: 400,
     Code.DEADLINE_EXCEEDED: 504,
     Code.NOT_FOUND: 404,
@@ -61,11 +64,26 @@ HTTP = {
 class CallFailed(SlipwayRuntimeError):  # noqa: N818 -- named after what happened
     """A call ends with a code of gRPC's own."""
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, counted: int | None = None) -> None:
+        """Describe it.
+
+        Args:
+            code: What the client gets.
+            message: As of any error.
+            counted: Its status in the metrics, where that is not `HTTP`'s: gRPC has one code for faults of either side.
+        """
         super().__init__(message)
         self.code = code
+        self.counted = HTTP[code] if counted is None else counted
 
 
 def code_of(error: SlipwayRuntimeError) -> Code:
     """Map one of the runtime's errors."""
     return error.code if isinstance(error, CallFailed) else _CODES.get(type(error), Code.INTERNAL)
+
+
+def counted_as(error: SlipwayRuntimeError) -> int:
+    """Give an error's status in the metrics."""
+    if isinstance(error, CallFailed):
+        return error.counted
+    return LEFT if isinstance(error, Impatient) else HTTP[code_of(error)]

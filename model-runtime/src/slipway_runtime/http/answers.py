@@ -10,6 +10,7 @@ import orjson
 
 from slipway_runtime.errors import (
     EngineFailed,
+    Impatient,
     InvalidRequest,
     Overloaded,
     Refused,
@@ -31,6 +32,7 @@ _STATUS: dict[type[SlipwayRuntimeError], int] = {
     Overloaded: 503,
     Unavailable: 503,
     TooLate: 504,
+    Impatient: 504,
 }
 
 
@@ -42,6 +44,12 @@ class Answer(NamedTuple):
     content_type: bytes = JSON
     headers: bytes = b""
     """Further header lines, each ended by CRLF."""
+    counted: int = 0
+    """Its status in the metrics, where that is another one."""
+
+
+LEFT = 499
+"""What a caller who left before its answer is counted as: no fault of the server's, as a 5xx would be."""
 
 
 def ok(document: object) -> Answer:
@@ -57,7 +65,8 @@ def failure(status: int, message: str, headers: bytes = b"") -> Answer:
 def answer_to(error: SlipwayRuntimeError) -> Answer:
     """Map one of the runtime's errors."""
     status = _STATUS.get(type(error), 500)
-    return failure(status, error.message, b"retry-after: 1\r\n" if status == 503 else b"")
+    answer = failure(status, error.message, b"retry-after: 1\r\n" if status == 503 else b"")
+    return answer._replace(counted=LEFT) if isinstance(error, Impatient) else answer
 
 
 class HeadWriter:

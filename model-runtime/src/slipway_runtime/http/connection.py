@@ -11,7 +11,7 @@ import asyncio
 from time import perf_counter
 from typing import cast
 
-from slipway_runtime.http.answers import Answer, failure
+from slipway_runtime.http.answers import LEFT, Answer, failure
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.http.incoming import Incoming, State
 from slipway_runtime.http.shared import Shared
@@ -71,9 +71,12 @@ class Connection(Incoming):
         shared.metrics.connections -= 1
         shared.metrics.in_flight -= len(self._pending)
         self._drop_body()
+        now = perf_counter()
         for exchange in self._pending:
             if exchange.work is not None:
                 exchange.work.cancel()
+                code = LEFT if now < exchange.work.overdue else 504
+                shared.metrics.answered(exchange.endpoint, code, now - exchange.started)
         self._pending.clear()
         self._state = State.CLOSING
 
@@ -101,7 +104,7 @@ class Connection(Incoming):
                 pieces.append(answer.body)
             shared.metrics.in_flight -= 1
             ended = perf_counter()
-            shared.metrics.answered(exchange.endpoint, answer.status, ended - exchange.started)
+            shared.metrics.answered(exchange.endpoint, answer.counted or answer.status, ended - exchange.started)
             if exchange.timeline is not None:
                 shared.watch.finished(exchange, answer.status, len(answer.body), ended)
         self._since = shared.now

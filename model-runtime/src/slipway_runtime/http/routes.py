@@ -19,7 +19,7 @@ from slipway_runtime.model import Model
 from slipway_runtime.protocol.answers import model_metadata
 from slipway_runtime.protocol.feedback import read_feedback
 from slipway_runtime.protocol.packing import LARGE
-from slipway_runtime.protocol.requests import EXAMPLE, RequestedOutput, decode_infer, infer_of, json_of
+from slipway_runtime.protocol.requests import RequestedOutput, decode_infer, infer_of, json_of
 from slipway_runtime.protocol.tables import wants_table
 from slipway_runtime.several.endpoint import ModelEndpoint
 
@@ -128,14 +128,21 @@ class Router(Routing):
         )
 
     def _infer(self, exchange: Exchange) -> None:
-        model = self._model
-        headers = exchange.headers
         body = self._body(exchange)
-        json_length = _json_length(headers)
+        json_length = _json_length(exchange.headers)
+        try:
+            self._take_infer(exchange, body, json_length)
+        except InvalidRequest as error:
+            model = self._model
+            right = model.request or f"made of what GET /v2/models/{model.name} tells"
+            raise InvalidRequest(f"{error.message} (right would be {right})") from None
+
+    def _take_infer(self, exchange: Exchange, body: bytes, json_length: int | None) -> None:
+        model = self._model
         if json_length is None:
             if len(body) >= LARGE and self._usual.take_large(exchange, body):
                 return
-            document = json_of(body, EXAMPLE)
+            document = json_of(body)
             if self._usual.take(exchange, document):
                 return
             request = infer_of(document, known=model.writer.names)

@@ -63,7 +63,7 @@ class Aligner:
 
     def _allowed(self, rows: int) -> int:
         if rows == 0:
-            raise InvalidRequest("there are no rows; send at least one")
+            raise InvalidRequest("the inputs have no rows; send at least one")
         if rows > self._max_rows:
             raise too_many(rows, self._max_rows)
         return rows

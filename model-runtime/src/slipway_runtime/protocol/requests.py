@@ -11,9 +11,6 @@ from slipway_runtime.errors import InvalidRequest
 from slipway_runtime.protocol.datatypes import datatype_named
 from slipway_runtime.protocol.tensors import Array, from_binary, from_json, shape_of
 
-EXAMPLE = '{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 1.0]}]}'
-
-
 _NOTHING = memoryview(b"")
 _FIELDS = [f"inputs[{index}]" for index in range(64)]
 """Names of places for messages, made before they are needed: most requests need none."""
@@ -39,23 +36,27 @@ class InferRequest(NamedTuple):
     parameters: dict[str, Any]
 
 
-def json_of(raw: bytes | memoryview, example: str) -> dict[str, Any]:
+def json_of(raw: bytes | memoryview, example: str = "") -> dict[str, Any]:
     """Parse a body that must be one JSON object.
 
     Raises:
-        InvalidRequest: With the place of the error, and an example of what would be right.
+        InvalidRequest: With the place of the error, and the example of what would be right, if there is one.
     """
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         if not raw:
-            raise InvalidRequest(f"the body is empty; send JSON such as {example}") from None
+            raise InvalidRequest(f"the body is empty{_such_as(example)}") from None
         hint = "; JSON has no NaN, send null for a missing value" if b"NaN" in bytes(raw) else ""
         where = f"line {error.lineno} column {error.colno}"
-        raise InvalidRequest(f"the body is not valid JSON at {where}: {error.msg}{hint}") from None
+        raise InvalidRequest(f"the body is not valid JSON at {where}: {error.msg}{hint}{_such_as(example)}") from None
     if not isinstance(document, dict):
-        raise InvalidRequest(f"the body must be a JSON object such as {example}")
+        raise InvalidRequest(f"the body must be a JSON object{_such_as(example)}")
     return document
+
+
+def _such_as(example: str) -> str:
+    return f"; send JSON such as {example}" if example else ""
 
 
 def decode_infer(body: bytes, json_length: int | None = None, known: Container[str] | None = None) -> InferRequest:
@@ -72,11 +73,11 @@ def decode_infer(body: bytes, json_length: int | None = None, known: Container[s
     """
     raw = _NOTHING
     if json_length is None:
-        document = json_of(body, EXAMPLE)
+        document = json_of(body)
     elif json_length > len(body):
         raise InvalidRequest(f"Inference-Header-Content-Length is {json_length}, but the body has {len(body)} bytes")
     else:
-        document, raw = json_of(body[:json_length], EXAMPLE), memoryview(body)[json_length:]
+        document, raw = json_of(body[:json_length]), memoryview(body)[json_length:]
     return infer_of(document, raw, known)
 
 
@@ -94,7 +95,7 @@ def infer_of(document: dict[str, Any], raw: memoryview = _NOTHING, known: Contai
     """
     tensors = document.get("inputs")
     if type(tensors) is not list or not tensors:
-        raise InvalidRequest(f'"inputs" must be a list of at least one tensor: {EXAMPLE}')
+        raise InvalidRequest('"inputs" must be a list of at least one tensor')
     inputs: dict[str, tuple[str, Array]] = {}
     for index, tensor in enumerate(tensors):
         name, value, raw = _input(tensor, raw, index)
