@@ -122,6 +122,23 @@ async def test_a_step_says_which_container_runs_and_how_far_that_is(world, state
     assert world.status(key)["summary"] == f"Building: {how_far}"
 
 
+async def test_the_log_names_the_builder_of_each_step_also_of_one_from_before_an_upgrade(world):
+    key = world.add()
+    await world.settle(key)
+    before, after = world.settings.images.builder, f"reg.test/slipway/builder@sha256:{'0' * 64}"
+    settings = world.settings.model_dump(mode="json", by_alias=True)
+    settings["images"]["builder"] = after
+    world.settings = type(world.settings).model_validate(settings)
+    world.edit(key, "export", {"parity": {"maxAbsoluteDifference": 1e-4}})
+    await world.settle(key)
+
+    builders = [{s["name"]: s["builder"] for s in entry["data"]["steps"]} for entry in world.entries()]
+    assert builders == [
+        {"Build": before, "Train": before, "Export": before},
+        {"Build": before, "Train": before, "Export": after},
+    ]
+
+
 async def test_a_user_cannot_pass_a_request_of_his_own(world):
     key = world.add()
     world.edit(key, "model.train.env", [{"name": "SLIPWAY_REQUEST", "value": "{}"}, {"name": "SEED", "value": "1"}])
