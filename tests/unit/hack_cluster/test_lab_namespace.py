@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lab.install import MADE_BY_LAB, NAMESPACE, remove_namespace
@@ -38,7 +40,7 @@ class Cluster:
     ],
 )
 def test_the_namespace_of_the_chart_goes_only_when_it_is_nobody_s(labels, held, goes, said):
-    cluster = Cluster(labels, held)
+    cluster: Any = Cluster(labels, held)
 
     assert said in remove_namespace(cluster)
     assert cluster.deleted == ([("namespace", NAMESPACE)] if goes else [])
