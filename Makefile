@@ -120,7 +120,7 @@ LAB := PYTHONPATH=hack $(RUN) python -m lab.demo
 .PHONY: demo demo-clean
 demo: $(SYNCED) ## Show it all: a cluster if there is none, the operator, two real projects, predictions, a scale-up, a rollback.
 	@$(LAB)
-demo-clean: $(SYNCED) ## Remove what the demo made; the cluster stays.
+demo-clean: $(SYNCED) ## Remove what the demo made; the cluster and the CRDs stay (with those would go every ModelDeployment).
 	@$(LAB) clean
 
 # ---- tests on the real cluster -------------------------------------------------------------------

@@ -7,6 +7,7 @@ already is found and shown, not made again.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 import yaml
 
 from lab import tell
-from lab.install import NAMESPACE, RELEASE, ROOT, Lab, open_lab, prepare
+from lab.install import ROOT, Lab, environment, open_lab, prepare, uninstall
 from lab.kube import Manifest, condition, wait_for
 
 BUILD_LIMIT_SECONDS = 900
@@ -136,22 +137,19 @@ def predict(lab: Lab, project: Project, first: int | None = None) -> None:
     """Ask the model about its own example rows (or the first of them), in a person's words."""
     asked = json.loads((ROOT / "examples" / project.folder / "questions.json").read_text())
     with lab.kube.forward(project.name, project.namespace) as url:
+        port = url.rpartition(":")[2]
+        tell.command(f"kubectl port-forward -n {project.namespace} service/{project.name} {port}:80 &")
         for question in asked["rows"][:first]:
             body = json.dumps({"rows": [question["row"]]})
             tell.line(f"{question['says']} {asked['question']}")
-            tell.command(f"curl -d '{body}' http://{project.name}.{project.namespace}/predict")
-            answer = curl(f"{url}/predict", body)
-            print(f"          {answer}", flush=True)
+            print(f"          {curl(f'{url}/predict', body)}", flush=True)
 
 
 def curl(url: str, body: str) -> str:
-    """Run curl as a person would and return what it printed."""
-    done = subprocess.run(
-        ["curl", "-sS", "--fail-with-body", "-H", "Content-Type: application/json", "-d", body, url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Show a curl, run it as a person would and return what it printed."""
+    command = ["curl", "-sS", "--fail-with-body", "-H", "Content-Type: application/json", "-d", body, url]
+    tell.command(shlex.join(command))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         tell.fail(f"The model did not answer: {done.stdout}{done.stderr}")
     return done.stdout.strip()
@@ -221,7 +219,7 @@ def farewell(lab: Lab, seconds: float) -> None:
     where = f"-n {FLIGHTS.namespace}"
     tell.step(f"Done in {seconds:.0f} s. What to type next")
     for text in (
-        f"export KUBECONFIG={lab.kube.kubeconfig}",
+        environment(lab),
         f"kubectl describe modeldeployment {FLIGHTS.name} {where}",
         f"kubectl get controllerrevisions {where}          # the log: what was live, and why",
         f"kubectl annotate modeldeployment {FLIGHTS.name} {where} slipway.dev/resume=now   # {REGRETTED.tag} once more",
@@ -239,13 +237,10 @@ def clean() -> None:
     for project in (FLIGHTS, LEGACY):
         lab.kube.delete("namespace", project.namespace)
         tell.line(f"namespace {project.namespace} is gone")
-    context = ["--kube-context", lab.kube.context] if lab.kube.context else []
-    subprocess.run(
-        [str(lab.helm), "uninstall", RELEASE, "-n", NAMESPACE, "--ignore-not-found", "--wait", *context],
-        check=True,
-        env={"KUBECONFIG": str(lab.kube.kubeconfig), "HOME": str(Path.home())},
-    )
+    uninstall(lab)
     lab.git.stop()
+    tell.line("the CRDs stay, as with them every ModelDeployment of this cluster would go:")
+    tell.command("kubectl delete crd modeldeployments.slipway.dev retrainjobs.slipway.dev")
     tell.line("the cluster itself stays: `make cluster-down` stops it")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -24,6 +25,11 @@ NAMESPACE = "slipway-system"
 GIT_PORT = 9418
 SMALL_PACKAGE = "six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
 """A line of a lock file: a small wheel that depends on nothing."""
+MADE_BY_LAB = "slipway.dev/made-by-lab"
+"""Label of a namespace that was not there before."""
+LEFT_BY_ITSELF = {"ConfigMap kube-root-ca.crt", "ConfigMap slipway-image-volumes"}
+"""What Kubernetes puts into every namespace, and what the operator remembers of the nodes."""
+GOING = {"ownerReferences", "deletionTimestamp"}
 COMMON_LIST = "sklearn-2023"
 """The package list that the lab's platform publishes, in the versions 1 and 2."""
 
@@ -61,16 +67,26 @@ def lab_of_its_own(folder: Path) -> Iterator[Lab]:
         git.stop()
 
 
-def install(lab: Lab, *values: str) -> None:
-    """Install or upgrade the chart with this tree's images, and wait until the operator is ready."""
-    command = [str(lab.helm), "upgrade", "--install", RELEASE, str(ROOT / "charts" / "slipway")]
-    command += ["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "5m"]
+def helm_command(lab: Lab, *values: str) -> list[str]:
+    """Return the command that installs or upgrades the chart with this tree's images."""
+    command = ["helm", "upgrade", "--install", RELEASE, str(ROOT / "charts" / "slipway")]
+    command += ["--namespace", NAMESPACE, "--wait", "--timeout", "5m"]
     command += ["--values", str(ROOT / "build" / "images-values.yaml"), *machine_values()]
     command += ["--values", str(_platform()), *values]
     if lab.kube.context:
         command += ["--kube-context", lab.kube.context]
+    return command
+
+
+def install(lab: Lab, *values: str) -> None:
+    """Install or upgrade the chart with this tree's images, and wait until the operator is ready."""
+    if lab.kube.get("namespace", NAMESPACE) is None:
+        # Not by Helm's --create-namespace: who cleans up must know whose it is.
+        meta = {"name": NAMESPACE, "labels": {MADE_BY_LAB: "true"}}
+        lab.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
     done = subprocess.run(
-        command,
+        helm_command(lab, *values),
+        executable=lab.helm,
         capture_output=True,
         text=True,
         check=False,
@@ -79,6 +95,35 @@ def install(lab: Lab, *values: str) -> None:
     if done.returncode != 0:
         pods = _or_empty(lab.kube, "get", "pods", "-n", NAMESPACE)
         tell.fail(f"helm could not install Slipway:\n{done.stderr.strip()}\n{pods}")
+
+
+def uninstall(lab: Lab) -> None:
+    """Remove the chart, and its namespace where `install` made it; the CRDs stay, as the chart keeps them."""
+    context = ["--kube-context", lab.kube.context] if lab.kube.context else []
+    subprocess.run(
+        ["helm", "uninstall", RELEASE, "-n", NAMESPACE, "--ignore-not-found", "--wait", *context],
+        executable=lab.helm,
+        check=True,
+        env={"KUBECONFIG": str(lab.kube.kubeconfig), "HOME": str(Path.home())},
+    )
+    tell.line(remove_namespace(lab.kube))
+
+
+def remove_namespace(kube: Kube) -> str:
+    """Delete the chart's namespace if `install` made it and nobody else uses it; returns what became of it."""
+    found = kube.get("namespace", NAMESPACE)
+    if found is None:
+        return f"namespace {NAMESPACE} is gone"
+    if MADE_BY_LAB not in found["metadata"].get("labels", {}):
+        return f"namespace {NAMESPACE} stays: it was there before the demo"
+    kinds = "all,configmaps,secrets,persistentvolumeclaims"
+    # What has an owner goes after it by itself, as the operator's last pod does.
+    there = [each for each in kube.list(kinds, NAMESPACE) if not GOING & set(each["metadata"])]
+    held = {f"{each['kind']} {each['metadata']['name']}" for each in there} - LEFT_BY_ITSELF
+    if held:
+        return f"namespace {NAMESPACE} stays: it holds {', '.join(sorted(held))}"
+    kube.delete("namespace", NAMESPACE)
+    return f"namespace {NAMESPACE} is gone"
 
 
 def machine_values() -> list[str]:
@@ -117,9 +162,15 @@ def prepare(name: str) -> Lab:
     _make("images")
     lab = open_lab()
     tell.step("Slipway, by its Helm chart")
-    tell.command("helm upgrade --install slipway charts/slipway -n slipway-system --create-namespace --wait")
+    tell.command(environment(lab))
+    tell.command(shlex.join([*helm_command(lab), "--create-namespace"]))
     install(lab)
     return lab
+
+
+def environment(lab: Lab) -> str:
+    """Return the line after which the printed commands work in a person's shell."""
+    return f"export KUBECONFIG={lab.kube.kubeconfig} PATH={lab.kube.kubectl.parent}:{lab.helm.parent}:$PATH"
 
 
 def registry_prefix() -> str:

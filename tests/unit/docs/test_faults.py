@@ -29,5 +29,5 @@ def test_every_fault_of_the_cluster_is_on_the_page() -> None:
     known = set(re.findall(r'Fault\(\s*"([a-z0-9-]+)"', text))
     named = {fault for _, _, fault in NAMED}
 
-    # Specs that name what the project or the platform has not: docs/packaging.md says what to do.
+    # Specs that name what the project or the platform has not: docs/reasons.md says what to do.
     assert known - named == {"example-missing", "interpreter", "package-list"}

@@ -2,14 +2,66 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from slipway_operator.domain.durations import format_time
 
-FAILED = json.dumps({"ok": False, "reason": "LockFileMissing", "message": "uv.lock is not in the project: commit it"})
-PASSING = json.dumps({"ok": False, "reason": "IndexUnavailable", "message": "the index is down", "retry": True})
+
+def said(reason, message, *, retry=False):
+    """What a container writes that failed for a reason of its own."""
+    return json.dumps({"ok": False, "reason": reason, "message": message, "retry": retry})
+
+
+FAILED = said("LockFileMissing", "uv.lock is not in the project: commit it")
+PASSING = [
+    pytest.param("fetch", "IndexUnavailable", "the index is down", id="index"),
+    pytest.param("fetch", "SourceUnavailable", "the repository is down", id="source"),
+    pytest.param("push", "RegistryUnavailable", "the registry is down", id="registry"),
+]
+
+
+@dataclass
+class Wanted:
+    """A content on its way: the first one, or the next one beside what is live."""
+
+    world: Any
+    key: Any
+    live: Any
+
+    @property
+    def jobs_before(self):
+        """Jobs of each step that the live content left."""
+        return 0 if self.live is None else 1
+
+    def now(self):
+        """All that callers and the log depend on."""
+        kinds = ("Service", "Deployment", "PodDisruptionBudget", "ControllerRevision")
+        return copy.deepcopy([self.world.lane(), *(self.world.cluster.of_kind(kind) for kind in kinds)])
+
+    def check_that_live_goes_on(self):
+        """What was live is untouched, answers, and the status says so."""
+        available = self.world.condition(self.key, "Available")
+        if self.live is None:
+            assert (available["status"], available["reason"]) == ("False", "NothingLive")
+            return
+        assert self.now() == self.live
+        assert (available["status"], available["reason"]) == ("True", "Serving")
+
+
+@pytest.fixture(params=["the-first", "beside-a-live-one"])
+async def wanted(world, request):
+    found = Wanted(world, world.add(), None)
+    if request.param == "beside-a-live-one":
+        await world.settle(found.key)
+        found.live = found.now()
+        world.commit = "beef" * 10
+        world.edit(found.key, "source.git.ref", "v2.0.0")
+    return found
 
 
 async def reach(world, key, step):
@@ -27,6 +79,38 @@ async def reach(world, key, step):
     ("step", "container", "ended", "reason", "words"),
     [
         pytest.param("build", "fetch", {"message": FAILED}, "LockFileMissing", "commit it", id="said-by-the-job"),
+        pytest.param(
+            "build",
+            "fetch",
+            {"message": said("HashMismatch", "numpy has other bytes: lock again")},
+            "HashMismatch",
+            "lock again",
+            id="hash-mismatch",
+        ),
+        pytest.param(
+            "train",
+            "run",
+            {"message": said("TrainingFailed", "the command exited with 1")},
+            "TrainingFailed",
+            "exited with 1",
+            id="training-fails",
+        ),
+        pytest.param(
+            "train",
+            "push",
+            {"message": said("RegistryAccessDenied", "the registry takes no push: give its Secret")},
+            "RegistryAccessDenied",
+            "its Secret",
+            id="registry-says-no",
+        ),
+        pytest.param(
+            "export",
+            "run",
+            {"message": said("ParityFailed", "row 3 differs by 0.2")},
+            "ParityFailed",
+            "row 3",
+            id="not-equal",
+        ),
         pytest.param(
             "build",
             "run",
@@ -80,8 +164,8 @@ async def reach(world, key, step):
         ),
     ],
 )
-async def test_a_failed_step_stalls_with_its_reason(world, step, container, ended, reason, words):
-    key = world.add()
+async def test_a_failed_step_stalls_with_its_reason(world, wanted, step, container, ended, reason, words):
+    key = wanted.key
     job = await reach(world, key, step)
     world.cluster.fail_job(job, container, **ended)
 
@@ -93,10 +177,12 @@ async def test_a_failed_step_stalls_with_its_reason(world, step, container, ende
     assert words in stalled["message"]
     assert world.condition(key, "Reconciling")["status"] == "False"
     assert world.steps(key)[step.title()] == "Failed"
+    wanted.check_that_live_goes_on()
     world.cluster.pass_time(3600)
     jobs = len(world.jobs())
     await world.look(key)
     assert len(world.jobs()) == jobs, "what a person must change is not tried again"
+    wanted.check_that_live_goes_on()
     assert [e.reason for e in world.cluster.emitted].count(reason) == 1
 
 
@@ -104,8 +190,8 @@ async def test_a_failed_step_stalls_with_its_reason(world, step, container, ende
     ("step", "reason"),
     [("build", "BuildTimedOut"), ("train", "TrainingTimedOut"), ("export", "ExportTimedOut")],
 )
-async def test_a_job_past_its_deadline(world, step, reason):
-    key = world.add()
+async def test_a_job_past_its_deadline(world, wanted, step, reason):
+    key = wanted.key
     job = await reach(world, key, step)
     job["status"] = {
         "startTime": format_time(world.cluster.now),
@@ -122,6 +208,7 @@ async def test_a_job_past_its_deadline(world, step, reason):
     await world.look(key)
 
     assert world.ready(key) == ("False", reason)
+    wanted.check_that_live_goes_on()
 
 
 @pytest.mark.parametrize(
@@ -134,8 +221,8 @@ async def test_a_job_past_its_deadline(world, step, reason):
         ({"reason": "CreateContainerError", "message": "no such file"}, "ContainerCannotStart"),
     ],
 )
-async def test_a_pod_that_cannot_start_waits_and_then_stalls(world, waiting, reason):
-    key = world.add()
+async def test_a_pod_that_cannot_start_waits_and_then_stalls(world, wanted, waiting, reason):
+    key = wanted.key
     job = await reach(world, key, "build")
     world.cluster.run_pod(job, fetch={"waiting": waiting})
 
@@ -148,6 +235,7 @@ async def test_a_pod_that_cannot_start_waits_and_then_stalls(world, waiting, rea
     world.cluster.pass_time(301)
     await world.look(key)
     assert world.condition(key, "Stalled")["status"] == "True"
+    wanted.check_that_live_goes_on()
 
     world.play()
     await world.settle(key)
@@ -169,8 +257,8 @@ async def test_both_words_of_the_kubelet_for_a_failed_pull_give_one_message(worl
     assert messages[0] == messages[1]
 
 
-async def test_an_unschedulable_pod_says_what_the_scheduler_says(world):
-    key = world.add()
+async def test_an_unschedulable_pod_says_what_the_scheduler_says(world, wanted):
+    key = wanted.key
     pod = world.cluster.run_pod(await reach(world, key, "train"))
     pod["status"]["conditions"] = [
         {
@@ -184,6 +272,7 @@ async def test_an_unschedulable_pod_says_what_the_scheduler_says(world):
 
     assert world.ready(key) == ("False", "Unschedulable")
     assert "Insufficient memory" in world.condition(key, "Ready")["message"]
+    wanted.check_that_live_goes_on()
 
 
 @pytest.mark.parametrize(
@@ -194,8 +283,8 @@ async def test_an_unschedulable_pod_says_what_the_scheduler_says(world):
         ("Error creating: maximum memory usage per Container is 1Gi", "PodRefused"),
     ],
 )
-async def test_a_job_that_gets_no_pod_says_why(world, text, reason):
-    key = world.add()
+async def test_a_job_that_gets_no_pod_says_why(world, wanted, text, reason):
+    key = wanted.key
     job = await reach(world, key, "build")
     world.cluster.warnings.append(warning(job, "FailedCreate", text))
     world.cluster.pass_time(15)
@@ -203,10 +292,11 @@ async def test_a_job_that_gets_no_pod_says_why(world, text, reason):
     await world.look(key)
 
     assert world.ready(key) == ("False", reason)
+    wanted.check_that_live_goes_on()
 
 
-async def test_a_missing_secret_is_named(world):
-    key = world.add()
+async def test_a_missing_secret_is_named(world, wanted):
+    key = wanted.key
     pod = world.cluster.run_pod(await reach(world, key, "build"))
     text = 'MountVolume.SetUp failed for volume "secret-source" : secret "git-key" not found'
     world.cluster.warnings.append(warning(pod, "FailedMount", text))
@@ -216,6 +306,7 @@ async def test_a_missing_secret_is_named(world):
 
     assert world.ready(key) == ("False", "SecretNotFound")
     assert "git-key" in world.condition(key, "Ready")["message"]
+    wanted.check_that_live_goes_on()
 
 
 def warning(about, reason, text):
@@ -228,17 +319,19 @@ def warning(about, reason, text):
     }
 
 
-async def test_a_passing_failure_is_tried_again_with_growing_waits(world):
-    key = world.add()
+@pytest.mark.parametrize(("container", "reason", "message"), PASSING)
+async def test_a_passing_failure_is_tried_again_with_growing_waits(world, wanted, container, reason, message):
+    key = wanted.key
     waits = []
     for attempt in range(1, 5):
         job = await reach(world, key, "build")
         assert job["metadata"]["name"].endswith(f"-{attempt}")
-        world.cluster.fail_job(job, "fetch", message=PASSING)
+        world.cluster.fail_job(job, container, message=said(reason, message, retry=True))
         wait = await world.look(key)
-        assert world.ready(key) == ("False", "IndexUnavailable")
+        assert world.ready(key) == ("False", reason)
         assert world.condition(key, "Stalled")["status"] == "False"
         assert world.steps(key)["Build"] == "Waiting"
+        wanted.check_that_live_goes_on()
         waits.append(round(wait))
         world.cluster.pass_time(wait + 0.1)
 
@@ -249,17 +342,20 @@ async def test_a_passing_failure_is_tried_again_with_growing_waits(world):
     assert world.ready(key) == ("True", "Serving")
 
 
-async def test_a_failure_that_does_not_pass_stalls_but_goes_on_trying(world):
-    key = world.add()
+@pytest.mark.parametrize(("container", "reason", "message"), PASSING)
+async def test_a_failure_that_does_not_pass_stalls_but_goes_on_trying(world, wanted, container, reason, message):
+    key = wanted.key
     for _ in range(7):
         job = await reach(world, key, "build")
-        world.cluster.fail_job(job, "fetch", message=PASSING)
+        world.cluster.fail_job(job, container, message=said(reason, message, retry=True))
         wait = await world.look(key)
         world.cluster.pass_time(wait + 0.1)
 
-    assert world.condition(key, "Stalled")["status"] == "True"
+    stalled = world.condition(key, "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", reason)
+    wanted.check_that_live_goes_on()
     assert round(wait) == 300
-    assert len(world.jobs("build")) == 1, "only the newest attempt is kept"
+    assert len(world.jobs("build")) == wanted.jobs_before + 1, "only the newest attempt is kept"
     await world.look(key)
     world.play()
     await world.settle(key)
@@ -315,8 +411,8 @@ async def test_another_secret_replaces_a_pod_that_waits_for_the_old_one(world):
     assert [v["secret"]["secretName"] for v in volumes if "secret" in v] == ["right"]
 
 
-async def test_a_job_whose_pod_was_lost_is_run_again(world):
-    key = world.add()
+async def test_a_job_whose_pod_was_lost_is_run_again(world, wanted):
+    key = wanted.key
     job = await reach(world, key, "build")
     job["status"] = {
         "conditions": [
@@ -330,6 +426,7 @@ async def test_a_job_whose_pod_was_lost_is_run_again(world):
     }
     await world.look(key)
     assert world.ready(key) == ("False", "PodLost")
+    wanted.check_that_live_goes_on()
     world.cluster.pass_time(11)
 
     await world.settle(key)
@@ -352,8 +449,8 @@ async def test_a_good_job_whose_answer_is_gone_is_run_again(world):
     assert world.ready(key) == ("True", "Serving")
 
 
-async def test_a_full_work_volume_is_said(world):
-    key = world.add()
+async def test_a_full_work_volume_is_said(world, wanted):
+    key = wanted.key
     pod = world.cluster.run_pod(await reach(world, key, "build"))
     pod["status"].update(
         phase="Failed", reason="Evicted", message='Usage of EmptyDir volume "work" exceeds the limit "8Gi".'
@@ -361,6 +458,7 @@ async def test_a_full_work_volume_is_said(world):
     await world.look(key)
 
     assert world.ready(key) == ("False", "WorkVolumeFull")
+    wanted.check_that_live_goes_on()
 
 
 @pytest.mark.parametrize(
@@ -388,8 +486,7 @@ async def test_a_wrong_next_version_leaves_the_live_one_serving(world, path, val
     world.edit(key, path, value)
     await world.look(key)
     for job in world.unfinished():
-        text = json.dumps({"ok": False, "reason": "RefNotFound", "message": "no such ref"})
-        world.cluster.fail_job(job, "fetch", message=text)
+        world.cluster.fail_job(job, "fetch", message=said("RefNotFound", "no such ref"))
     await world.look(key)
 
     assert world.ready(key) == ("False", reason)

@@ -38,6 +38,7 @@ def rich(world):
 async def test_only_the_containers_that_may_see_a_secret(rich):
     key = rich.add()
     rich.edit(key, "source.git.secretName", "source-secret")
+    rich.edit(key, "source.git.follow", {"interval": "5m"})
     jobs = await all_jobs(rich, key)
 
     seen = {
@@ -48,6 +49,7 @@ async def test_only_the_containers_that_may_see_a_secret(rich):
         for c in containers(job["spec"]["template"]["spec"])
     }
     assert seen == {
+        ("resolve", "push"): {"source"},
         ("build", "fetch"): {"source", "index", "registry"},
         ("build", "run"): set(),
         ("build", "push"): {"registry"},
@@ -91,6 +93,50 @@ async def test_every_pod_is_restricted(rich):
             assert security["readOnlyRootFilesystem"] or container["command"][0] == "/opt/env/bin/python"
             assert "cpu" not in container["resources"].get("limits", {})
             assert all("@sha256:" in container["image"] for _ in [0])
+
+
+@pytest.mark.parametrize(
+    ("states", "how_far"),
+    [
+        pytest.param({}, "starting", id="none-yet"),
+        pytest.param({"fetch": "running"}, "fetch since 12:03:04 UTC (1 of 3)", id="first"),
+        pytest.param({"fetch": "ended", "run": "running"}, "run since 12:03:04 UTC (2 of 3)", id="second"),
+        pytest.param(
+            {"fetch": "ended", "run": "ended", "push": "running"}, "push since 12:03:04 UTC (3 of 3)", id="last"
+        ),
+    ],
+)
+async def test_a_step_says_which_container_runs_and_how_far_that_is(world, states, how_far):
+    state = {"running": {"running": {"startedAt": "2026-11-23T12:03:04Z"}}, "ended": {"terminated": {"exitCode": 0}}}
+    key = world.add()
+    await world.look(key)
+    (job,) = world.unfinished()
+    pod = world.cluster.run_pod(job, **{name: state[word] for name, word in states.items()})
+    # A mesh's proxy, which runs all the time and is none of the Job's containers.
+    pod["spec"]["initContainers"].insert(0, {"name": "mesh"})
+    pod["status"]["initContainerStatuses"].insert(0, {"name": "mesh", "state": state["running"]})
+    await world.look(key)
+
+    (build,) = (s for s in world.status(key)["steps"] if s["name"] == "Build")
+    assert build["message"] == how_far
+    assert world.status(key)["summary"] == f"Building: {how_far}"
+
+
+async def test_the_log_names_the_builder_of_each_step_also_of_one_from_before_an_upgrade(world):
+    key = world.add()
+    await world.settle(key)
+    before, after = world.settings.images.builder, f"reg.test/slipway/builder@sha256:{'0' * 64}"
+    settings = world.settings.model_dump(mode="json", by_alias=True)
+    settings["images"]["builder"] = after
+    world.settings = type(world.settings).model_validate(settings)
+    world.edit(key, "export", {"parity": {"maxAbsoluteDifference": 1e-4}})
+    await world.settle(key)
+
+    builders = [{s["name"]: s["builder"] for s in entry["data"]["steps"]} for entry in world.entries()]
+    assert builders == [
+        {"Build": before, "Train": before, "Export": before},
+        {"Build": before, "Train": before, "Export": after},
+    ]
 
 
 async def test_a_user_cannot_pass_a_request_of_his_own(world):

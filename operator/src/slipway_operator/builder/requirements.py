@@ -27,7 +27,7 @@ class LockReason(StrEnum):
     NOT_HASHED = "LockFileNotHashed"
     UNSUPPORTED = "LockFileUnsupported"
     PYTHON_VERSION = "PythonVersionMismatch"
-    LIST_MISSING = "PackageListMissing"
+    LIST_MISSING = "PackageListNotFound"
 
 
 _HASH = re.compile(r"--hash[= ]((?:sha256|sha384|sha512):[0-9a-fA-F]+)")

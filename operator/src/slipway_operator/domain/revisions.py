@@ -43,6 +43,8 @@ class StepRecord(_Logged):
     started_at: str | None = None
     finished_at: str | None = None
     message: str | None = None
+    builder: str | None = None
+    """Image that packaged and pushed, by digest: with it all versions of tools; None: logged by an older release."""
     answer: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -107,7 +107,7 @@ def run_export(request: ExportRequest, places: Places) -> None:
     """Export, and leave five files in ``/workspace/model``: ``model.onnx`` or the model itself, and what describes it.
 
     Raises:
-        Failure: With the reasons that ``docs/export.md`` lists.
+        Failure: With the reasons that ``docs/reasons.md`` lists.
     """
     area = places.work / "export"
     began = time.monotonic()

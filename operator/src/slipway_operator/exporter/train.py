@@ -136,7 +136,7 @@ def run_training(request: TrainRequest, places: Places) -> None:
     """Train, and leave model, metrics and facts in ``/workspace``.
 
     Raises:
-        Failure: With the reasons that ``docs/export.md`` lists.
+        Failure: With the reasons that ``docs/reasons.md`` lists.
     """
     root = _writable_project(places)
     before = files.mark(files.resolve_inside(root, request.model_path))

@@ -49,6 +49,8 @@ class StepResult:
     started_at: str | None = None
     finished_at: str | None = None
     job: str | None = None
+    builder: str | None = None
+    """Image of the container that answered."""
     answer: Message | None = None
     trouble: Trouble | None = None
     create: Manifest | None = None
@@ -196,6 +198,7 @@ def _result(seen: Observed, spec: JobSpec, outcome: Outcome, *, name: str, job: 
                 started_at=started,
                 finished_at=finished,
                 job=job_name,
+                builder=job["spec"]["template"]["spec"]["containers"][0]["image"],
                 answer=answer,
             )
         case Held(waits=waits, started_at=started):

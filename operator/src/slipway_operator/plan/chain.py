@@ -115,6 +115,7 @@ def records_of(chain: Chain) -> tuple[StepRecord, ...]:
             key=s.key,
             started_at=s.started_at,
             finished_at=s.finished_at,
+            builder=s.builder,
             answer=s.answer.model_dump(mode="json", by_alias=True, exclude_none=True),
         )
         for s in chain.steps
@@ -196,6 +197,7 @@ def _from_record(record: StepRecord, expected: type[Message], jobs: Sequence[Man
         finished_at=record.finished_at,
         message=record.message,
         job=max(mine, default=None),
+        builder=record.builder,
         answer=expected.model_validate(record.answer),
     )
 

@@ -41,7 +41,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """The Job goes on; ``message`` says which container since when."""
+    """The Job goes on; ``message`` says which container since when, and its place among them."""
 
     message: str
     started_at: str | None
@@ -114,7 +114,7 @@ def read_job(
     held = waits_of(pod, events) if pod is not None else waits_without_pod(job, events)
     if held is not None:
         return Held(waits=held, started_at=started)
-    return Running(message=_progress(pod, age(job, now)), started_at=started)
+    return Running(message=_progress(job, pod, now), started_at=started)
 
 
 def _spoken(pod: Manifest, *, words: StepKind, started: str | None) -> Outcome | None:
@@ -251,11 +251,16 @@ def _memory_limit(pod: Manifest, name: str) -> str:
     return "unknown"
 
 
-def _progress(pod: Manifest | None, seconds: float) -> str:
+def _progress(job: Manifest, pod: Manifest | None, now: datetime) -> str:
     if pod is None:
-        return NO_POD if seconds > LONG_START else STARTS
-    for container in containers_of(pod):
-        running = (container.get("state") or {}).get("running")
+        return NO_POD if age(job, now) > LONG_START else STARTS
+    states = {c["name"]: c.get("state") or {} for c in containers_of(pod)}
+    # The Job's own containers: a mesh may have put others into the pod.
+    spec = job["spec"]["template"]["spec"]
+    chain = [c["name"] for c in (*spec.get("initContainers", ()), *spec["containers"])]
+    for place, name in enumerate(chain, start=1):
+        running = states.get(name, {}).get("running")
         if running is not None:
-            return f"{container['name']} since {str(running.get('startedAt', ''))[11:19]} UTC"
+            how_far = f" ({place} of {len(chain)})" if len(chain) > 1 else ""
+            return f"{name} since {str(running.get('startedAt', ''))[11:19]} UTC{how_far}"
     return STARTS
