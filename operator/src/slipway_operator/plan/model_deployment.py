@@ -85,7 +85,7 @@ def plan_model_deployment(seen: Observed) -> Plan:
     gone = {content: proof.message for content, proof in proofs.items() if proof.missing}
     decisions = decide(seen, spec, entries, candidate=candidate, gone=gone)
     given_up = _given_up(seen, limits, decisions, candidate)
-    back = decisions.rollback or (asked if asked is not None and asked.directive is None else None)
+    back, barred = _due(decisions, asked, gone)
     aim = Aim(
         wanted=wanted,
         back=back if back is not None and _may_begin(seen, back, proofs) else None,
@@ -122,6 +122,7 @@ def plan_model_deployment(seen: Observed) -> Plan:
         held=path.held,
         decisions=decisions,
         back=back,
+        barred=barred,
         rollout=rollout,
         proof=proofs.get(rollout.standby.entry.content) if rollout.standby is not None else None,
         candidate=candidate,
@@ -252,6 +253,16 @@ def _proofs(
     if spec.serving.replicas == 0:
         targets = targets[1:]
     return {t.entry.content: prove(seen, t, entries[-1]) for t in targets if t is not None}
+
+
+def _due(decisions: Decisions, asked: Return | None, gone: Mapping[str, str]) -> tuple[Return | None, str | None]:
+    """The rollback that is due, and why one by a limit is not: what is gone is no place to go back to."""
+    if decisions.rollback is not None or asked is None or asked.directive is not None:
+        return decisions.rollback, None
+    missing = gone.get(asked.to.entry.content)
+    if missing is None:
+        return asked, None
+    return None, f"{asked.why}; revision {asked.to.number} cannot take over: {missing}"
 
 
 def _may_begin(seen: Observed, back: Return, proofs: Mapping[str, Proof]) -> bool:
