@@ -482,6 +482,28 @@ async def test_with_the_last_use_of_a_content_go_its_images(world, two):
     assert removals, "images are removed by a Job, not by the operator"
 
 
+async def test_what_is_held_keeps_its_images_whatever_the_limit(world, two):
+    """It may be resumed: the entry that holds it has a higher number than its own."""
+    key, first, _ = two
+    third = await world.deploy(key, "v3", "cafe")
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    world.annotate(key, "slipway.dev/rollback", "previous@r-2")
+    await world.settle(key)
+    assert world.lane() == first
+    world.edit(key, "revisionHistoryLimit", 1)
+    await world.settle(key)
+
+    assert [e["data"]["number"] for e in world.entries()] == [3, 4, 5]
+    asked = " ".join(request_of(j["spec"]["template"]["spec"]) for j in world.jobs("remove"))
+    assert world.entries()[0]["data"]["digests"]["modelImage"] not in asked
+    world.cluster.writes.clear()
+    world.annotate(key, "slipway.dev/resume", "now@s-1")
+    await world.settle(key)
+    assert world.lane() == third
+    assert not [w for w in world.cluster.writes if w[0] == "create" and "-build-" in w[1].name], "nothing is made anew"
+
+
 async def test_an_environment_goes_when_no_other_deployment_needs_it(world, two):
     """The shared repository is cleaned only of what nobody anywhere names."""
     key, *_ = two

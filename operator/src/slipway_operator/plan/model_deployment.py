@@ -285,7 +285,8 @@ def _cleanup(
     needed = [e.entry.digests for e in (other_good(log), back.to if back is not None else None) if e is not None]
     if wanted is not None:
         needed.append(wanted.content)
-    pruned = prunable(log, spec.revision_history_limit, keep=back.to.number if back is not None else None)
+    on_its_way = (path.logged, back.to if back is not None else None)
+    pruned = prunable(log, spec.revision_history_limit, keep=[e.number for e in on_its_way if e is not None])
     return plan_cleanup(seen, log, pruned, needed=needed, chain=path.chain, elsewhere=seen.elsewhere)
 
 
