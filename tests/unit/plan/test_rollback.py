@@ -403,6 +403,59 @@ async def test_whether_a_rollback_would_work_is_proven_beforehand(world, two):
     assert world.ready(key) == ("True", "Serving")
 
 
+def lose_pods(world, lane: str, *, left: int) -> None:
+    """As a node's end does."""
+    (ref,) = [r for r in world.cluster.objects if r.kind == "Deployment" and r.name.endswith(lane)]
+    world.cluster.edit(ref, lambda live: live["status"].update(availableReplicas=left, readyReplicas=left))
+
+
+async def test_a_standby_has_the_capacity_with_all_of_its_pods_only(world, two):
+    key, first, _ = two
+    assert "2 of 2 standby pods answer (live: 2)" in world.condition(key, "RollbackReady")["message"]
+    lose_pods(world, first, left=1)
+    await world.look(key)
+
+    found = world.condition(key, "RollbackReady")
+    assert (found["status"], found["reason"]) == ("False", "StandbyNotReady")
+    assert "1 of 2 standby pods answer (live: 2)" in found["message"]
+    world.cluster.pass_time(3600)
+    await world.settle(key)
+    found = world.condition(key, "RollbackReady")
+    assert (found["status"], found["reason"]) == ("True", "Proven")
+    assert "1 of 1 standby pods answer (live: 2)" in found["message"], (
+        "after standby.fullFor one is what there is to be"
+    )
+
+
+async def test_nothing_is_proven_where_no_pod_is_asked_for(world, two):
+    key, *_ = two
+    world.edit(key, "serving.replicas", 0)
+    await world.settle(key)
+
+    found = world.condition(key, "RollbackReady")
+    assert (found["status"], found["reason"]) == ("Unknown", "ScaledToZero")
+    assert "answered" not in found["message"]
+
+
+async def test_what_is_missing_is_told_though_it_was_false_before(world, two):
+    key, first, _ = two
+    world.cluster.pass_time(6 * 3600 + 1)
+    await world.look(key)
+    world.cluster.settle_deployments()
+    lose_pods(world, first, left=0)
+    await world.look(key)
+    assert world.condition(key, "RollbackReady")["reason"] == "StandbyNotReady"
+    (asking,) = [j for j in world.unfinished() if "verify" in j["metadata"]["name"]]
+    world.cluster.finish_job(asking, GONE)
+    world.cluster.settle_deployments()
+    for _ in range(2):
+        await world.look(key)
+
+    told = [(e.reason, e.message) for e in world.cluster.emitted if e.reason in {"StandbyNotReady", "ArtifactsMissing"}]
+    assert [reason for reason, _ in told] == ["StandbyNotReady", "ArtifactsMissing"], "each once"
+    assert "model image sha256:0123456789ab" in told[1][1]
+
+
 async def test_a_rollback_to_what_is_gone_is_refused_before_anything_is_touched(world, two):
     key, first, _ = two
     third = await world.deploy(key, "v3", "cafe")

@@ -101,6 +101,8 @@ class Rollout:
     may_return: bool = False
     standby: LoggedEntry | None = None
     standby_ready: int = 0
+    standby_size: int = 0
+    """Pods that the standby is to have now."""
     switched: bool = False
     """The Service selects the live lane."""
     routed_in: float = 0.0
@@ -148,9 +150,10 @@ def plan_rollout(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[Lo
     taken = frozenset[str]().union(*(p.names for p in pods))
     if standby is not None:
         name = deployment_name(seen.key.name, standby.entry.digests)
-        rollout = replace(rollout, standby=standby, standby_ready=readiness_of(seen, name, size=1).ready)
+        size, left = standby_size(seen, spec, entries, standby)
+        ready = readiness_of(seen, name, size=size).ready
+        rollout = replace(rollout, standby=standby, standby_ready=ready, standby_size=size)
         if name not in taken:
-            size, left = standby_size(seen, spec, entries, standby)
             served = _served(seen, standby.entry.digests, standby.entry.repository, replicas=size)
             pods.append(_Pods(apply=(deployment_for(seen, spec, served),), names=frozenset({name}), again=left))
 
