@@ -287,6 +287,32 @@ async def test_what_went_live_and_is_too_slow_goes_back_by_itself_once(world, wa
     assert len(world.entries()) == 3, "never from a rollback"
 
 
+@pytest.mark.parametrize(
+    ("limit", "samples", "restarts", "words"),
+    [
+        pytest.param(
+            {"errorRate": 0.01}, Sample(requests=100, errors=5), 0, "errorRate: 5.00%, limit 1.00%", id="errors"
+        ),
+        pytest.param({"failedProbes": 3}, None, 3, "failedProbes: 3 of at most 2", id="probes"),
+    ],
+)
+async def test_each_limit_takes_back_what_went_live(world, limit, samples, restarts, words):
+    key = world.add()
+    world.edit(key, "rollout", {"rollBackOn": {**limit, "minimumRequests": 10, "watchFor": "5m"}})
+    await world.settle(key)
+    first = world.lane()
+    second = await world.deploy(key, "v2", "beef")
+    live = next(d for d in world.cluster.of_kind("Deployment") if d["metadata"]["name"].endswith(second))
+    pods(world, deployment=live, samples=samples, restarts=restarts)
+    await world.settle(key)
+
+    entry = world.entries()[-1]["data"]
+    assert (entry["cause"], entry["who"], entry["whoBy"], entry["undoes"]) == ("Rollback", "slipway", "Operator", 2)
+    assert words in entry["why"]
+    assert (world.lane(), world.ready(key)) == (first, ("False", "RolledBack"))
+    assert second not in world.deployments()
+
+
 async def test_a_limit_takes_nothing_back_to_what_is_gone(world, watched):
     """It would end what answers, slowly, for pods that no node could start anew."""
     key, first, second = watched

@@ -289,6 +289,64 @@ async def test_by_the_spec_it_counts_once(world, two):
     assert world.lane() == first
 
 
+async def test_by_the_spec_to_a_content_without_pods(world, two):
+    key, first, _ = two
+    third = await world.deploy(key, "v3", "cafe")
+    assert first not in world.deployments()
+    world.edit(key, "rollbackTo", {"revision": 1, "id": "ticket-42"})
+    await world.look(key)
+    assert (world.lane(), world.ready(key)) == (third, ("False", "RollingBack"))
+    await world.settle(key)
+
+    entry = world.entries()[-1]["data"]
+    assert (world.lane(), entry["cause"], entry["requestId"]) == (first, "Rollback", "ticket-42")
+    assert world.request(key, "RollbackTo")[0] == "Done"
+
+
+async def test_by_the_spec_it_is_called_off_by_another_spec(world, two):
+    key, *_ = two
+    third = await world.deploy(key, "v3", "cafe")
+    world.edit(key, "rollbackTo", {"revision": 1})
+    await world.look(key)
+    world.edit(key, "rollbackTo", None)
+    await world.settle(key)
+
+    assert (world.lane(), world.ready(key)) == (third, ("True", "Serving"))
+
+
+async def test_another_spec_at_the_same_commit_releases_what_is_held(world, two):
+    key, first, _ = two
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    world.edit(key, "export", {"parity": {"maxLabelFlips": 1}})
+    await world.settle(key)
+
+    assert world.entries()[-1]["data"]["digests"]["commit"] == world.commit, "no other commit was needed"
+    assert (world.entries()[-1]["data"]["cause"], world.ready(key)) == ("SpecChange", ("True", "Serving"))
+    assert world.status(key).get("held") is None
+    assert world.lane() != first
+
+
+async def test_a_followed_branch_that_returns_to_the_live_commit_releases_what_is_held(world):
+    key = world.add()
+    world.edit(key, "source.git", {"url": "https://git.test/a.git", "ref": "main", "follow": {"interval": "1m"}})
+    await world.settle(key)
+    first, good = world.lane(), world.commit
+    world.commit = "beef" * 10
+    world.cluster.pass_time(61)
+    await world.settle(key)
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    jobs = len(made(world))
+    world.commit = good
+    world.cluster.pass_time(61)
+    await world.settle(key)
+
+    assert (world.lane(), world.ready(key)) == (first, ("True", "Serving"))
+    assert (world.entries()[-1]["data"]["cause"], world.status(key).get("held")) == ("Resume", None)
+    assert len(made(world)) == jobs, "nothing is made anew"
+
+
 async def test_a_followed_branch_stays_rolled_back_until_it_moves(world):
     key = world.add()
     world.edit(key, "source.git", {"url": "https://git.test/a.git", "ref": "main", "follow": {"interval": "1m"}})
