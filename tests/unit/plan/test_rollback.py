@@ -10,6 +10,7 @@ from lab.player import request_of
 from slipway_operator.domain.directives import Stamps
 from slipway_operator.domain.requests import Verified
 from slipway_operator.domain.revisions import read_log
+from slipway_operator.domain.settings import LogSettings
 from slipway_operator.plan.observed import Manifest
 
 
@@ -400,6 +401,55 @@ async def test_the_log_alone_is_enough(world, two):
 
     assert (world.lane(), made(world)) == (first, [])
     assert world.ready(key) == ("False", "RolledBack")
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["goes", "stays"])
+async def test_the_log_goes_or_stays_with_its_deployment_as_the_platform_says(world, keeps):
+    world.settings = world.settings.model_copy(update={"log": LogSettings(keep_after_deletion=keeps)})
+    key = world.add()
+    await world.settle(key)
+    await world.deploy(key, "v2", "beef")
+    world.cluster.remove(world.ref(key))
+
+    assert [e["data"]["number"] for e in world.entries()] == ([1, 2] if keeps else [])
+    assert {r.kind for r in world.cluster.objects} <= {"ControllerRevision", "Pod"}, "nothing else stays"
+
+
+async def test_a_deployment_made_anew_goes_on_with_the_log_that_was_kept(world):
+    world.settings = world.settings.model_copy(update={"log": LogSettings(keep_after_deletion=True)})
+    key = world.add()
+    await world.settle(key)
+    first = world.lane()
+    await world.deploy(key, "v2", "beef")
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    world.cluster.remove(world.ref(key))
+    world.add()
+    world.edit(key, "source.git.ref", "v2")
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    assert (world.lane(), world.ready(key), made(world)) == (first, ("False", "RolledBack"), [])
+    assert len(world.entries()) == 3, "what was done stays done"
+    await world.deploy(key, "v3", "cafe")
+
+    entries, faults = read_log(world.entries())
+    assert (faults, [e.number for e in entries]) == ((), [1, 2, 3, 4])
+    assert all(e.owners == () for e in entries)
+    world.cluster.writes.clear()
+    await world.look(key)
+    assert world.cluster.writes == []
+
+
+async def test_what_was_kept_is_adopted_when_that_is_no_more_wanted(world):
+    kept = world.settings.model_copy(update={"log": LogSettings(keep_after_deletion=True)})
+    usual, world.settings = world.settings, kept
+    key = world.add()
+    await world.settle(key)
+    world.settings = usual
+    await world.settle(key)
+
+    (uid,) = {o["uid"] for e in world.entries() for o in e["metadata"]["ownerReferences"]}
+    assert uid == world.cluster.objects[world.ref(key)]["metadata"]["uid"]
 
 
 async def test_pruning_leaves_no_gap_and_nothing_that_is_needed(world, two):

@@ -338,6 +338,8 @@ def _obsolete(seen: Observed, path: _Path) -> Sequence[Manifest]:
 
 def _adopted(seen: Observed, entries: Sequence[LoggedEntry]) -> list[Manifest]:
     """Entries without our owner reference (restored from a backup) get it; their data stays as it is."""
+    if seen.settings.log.keep_after_deletion:
+        return []
     uid = seen.resource["metadata"]["uid"]
     return [
         {**_revision(seen, e), "revision": e.number, "metadata": _adoption(seen, e)}
