@@ -175,6 +175,26 @@ def test_another_setting_restarts_the_operator() -> None:
     assert stamp() != stamp("--set", "jobs.memoryLimit=1Gi")
 
 
+@pytest.mark.parametrize("mode", CI)
+@pytest.mark.parametrize(
+    ("settings", "offered"),
+    [
+        pytest.param("", True, id="default"),
+        pytest.param("rbac.rollbackRole=false", False, id="not-asked-for"),
+        pytest.param("admissionPolicies.enabled=false", False, id="nothing-narrows-it"),
+    ],
+)
+def test_the_role_to_roll_back_comes_only_with_what_narrows_it(mode: str, settings: str, offered: bool) -> None:
+    more = ["--set", settings] if settings else []
+    done = subprocess.run(
+        [tool("helm"), "template", "slipway", CHART, "--values", CI[mode], *more],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    roles = [i["metadata"]["name"] for i in yaml.safe_load_all(done.stdout) if i and i["kind"].endswith("Role")]
+
+    assert any(name.endswith("-rollback") for name in roles) is offered
+
+
 # ---- installed ----------------------------------------------------------------------------------
 
 

@@ -92,6 +92,7 @@ Checked
   "jobs" .Values.jobs
   "rollback" .Values.rollback
   "cleanUp" .Values.cleanUp
+  "log" .Values.log
   "serving" $serving
   "modelDelivery" .Values.modelDelivery
   "stamps" (include "slipway.stamps" .)

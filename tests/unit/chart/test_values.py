@@ -13,6 +13,7 @@ from slipway_operator.api import Traces
 from slipway_operator.domain.settings import (
     CleanUpSettings,
     JobSettings,
+    LogSettings,
     ProxySettings,
     RollbackSettings,
     ServingSettings,
@@ -71,6 +72,7 @@ def test_every_value_says_what_it_is() -> None:
         (ProxySettings, "proxy"),
         (RollbackSettings, "rollback"),
         (CleanUpSettings, "cleanUp"),
+        (LogSettings, "log"),
         (ServingSettings, "serving"),
     ],
 )

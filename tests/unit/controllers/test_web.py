@@ -12,6 +12,7 @@ import pytest
 from slipway_operator.controllers import web as web_module
 from slipway_operator.controllers.metrics import Metrics
 from slipway_operator.controllers.web import Web, health
+from slipway_operator.domain.keys import Key
 
 
 @pytest.fixture
@@ -54,6 +55,21 @@ def test_a_probe_sees_a_change_at_once(web, state):
     assert get(web, "/healthz") == (200, "alive\n")
     state["alive"] = False
     assert get(web, "/healthz") == (503, "the loop stands still\n")
+
+
+def test_a_condition_is_one_series_with_its_reason():
+    metrics, key = Metrics(), Key("airline", "flight-delay")
+
+    def series(status: str, reason: str) -> list[str]:
+        metrics.told(key, {"conditions": [{"type": "RollbackReady", "status": status, "reason": reason}]})
+        text = metrics.text(keys=1, kept=0, watch_age=0.0, requests={})
+        return [line for line in text.splitlines() if line.startswith("slipway_modeldeployment_condition{")]
+
+    of = 'slipway_modeldeployment_condition{namespace="airline",name="flight-delay",type="RollbackReady"'
+    assert series("False", "StandbyNotReady") == [f'{of},status="False",reason="StandbyNotReady"}} 1']
+    assert series("False", "ArtifactsMissing") == [f'{of},status="False",reason="ArtifactsMissing"}} 1'], (
+        "the old is gone"
+    )
 
 
 def test_metrics_are_prometheus_text(web):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from slipway_operator.domain.requests import Verified
 from slipway_operator.plan.native import NAME as WORKER
 from slipway_operator.plan.observed import Manifest, Sample
 from slipway_operator.plan.watch import figures_of
@@ -284,6 +285,60 @@ async def test_what_went_live_and_is_too_slow_goes_back_by_itself_once(world, wa
     world.samples = {n: Sample(requests=1000, errors=1000) for n in world.samples}
     await world.settle(key)
     assert len(world.entries()) == 3, "never from a rollback"
+
+
+@pytest.mark.parametrize(
+    ("limit", "samples", "restarts", "words"),
+    [
+        pytest.param(
+            {"errorRate": 0.01}, Sample(requests=100, errors=5), 0, "errorRate: 5.00%, limit 1.00%", id="errors"
+        ),
+        pytest.param({"failedProbes": 3}, None, 3, "failedProbes: 3 of at most 2", id="probes"),
+    ],
+)
+async def test_each_limit_takes_back_what_went_live(world, limit, samples, restarts, words):
+    key = world.add()
+    world.edit(key, "rollout", {"rollBackOn": {**limit, "minimumRequests": 10, "watchFor": "5m"}})
+    await world.settle(key)
+    first = world.lane()
+    second = await world.deploy(key, "v2", "beef")
+    live = next(d for d in world.cluster.of_kind("Deployment") if d["metadata"]["name"].endswith(second))
+    pods(world, deployment=live, samples=samples, restarts=restarts)
+    await world.settle(key)
+
+    entry = world.entries()[-1]["data"]
+    assert (entry["cause"], entry["who"], entry["whoBy"], entry["undoes"]) == ("Rollback", "slipway", "Operator", 2)
+    assert words in entry["why"]
+    assert (world.lane(), world.ready(key)) == (first, ("False", "RolledBack"))
+    assert second not in world.deployments()
+
+
+async def test_a_limit_takes_nothing_back_to_what_is_gone(world, watched):
+    """It would end what answers, slowly, for pods that no node could start anew."""
+    key, first, second = watched
+    figures, world.samples = world.samples, {}
+    await world.settle(key)
+    world.cluster.pass_time(30)
+    for ref in [r for r in world.cluster.objects if "-verify-" in r.name]:
+        world.cluster.objects.pop(ref)
+    await world.look(key)
+    (asking,) = world.unfinished()
+    missing = Verified(asked=7, missing=("model image sha256:0123456789ab",), schema_fits=None)
+    world.cluster.finish_job(asking, missing)
+    world.samples = figures
+    await world.settle(key)
+
+    assert (world.lane(), len(world.entries()), first in world.deployments()) == (second, 2, True)
+    assert world.ready(key) == ("False", "CannotRollBack")
+    words = world.condition(key, "Stalled")["message"]
+    assert "p99LatencyMillis: 460.0, limit 100" in words
+    assert "revision 1 cannot take over: not in the registry: model image sha256:0123456789ab" in words
+    assert [e.type for e in world.cluster.emitted if e.reason == "CannotRollBack"] == ["Warning"]
+    assert world.condition(key, "Available")["status"] == "True"
+
+    world.cluster.pass_time(300)
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Serving"), "it is watched no more"
 
 
 async def test_it_is_watched_for_its_time_only(world):

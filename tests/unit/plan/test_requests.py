@@ -129,6 +129,128 @@ async def test_one_id_may_promote_one_content_and_abort_another(world, short):
     assert world.ready(short) == ("False", "Aborted")
 
 
+@pytest.fixture
+async def cold(world, short):
+    """A rollback to revision 1, which has no pods any more, on its way; the lanes of 1 and of what is live."""
+    first = world.entries()[0]["metadata"]["labels"]["slipway.dev/content"]
+    third = await world.deploy(short, "v3", "cafe")
+    assert first not in world.deployments()
+    world.annotate(short, "slipway.dev/rollback-stamp", "41 jane@example.com")
+    world.annotate(short, "slipway.dev/rollback", "1@r-1 scores are off")
+    await world.look(short)
+    assert world.request(short, "Rollback")[0] == "Pending"
+    return short, first, third
+
+
+def sync(world, key) -> None:
+    """A GitOps tool takes away what Git does not have."""
+    for name in ("rollback", "rollback-stamp"):
+        world.annotate(key, f"slipway.dev/{name}", None)
+
+
+async def test_what_is_on_its_way_is_done_though_its_annotation_is_removed(world, cold):
+    key, first, third = cold
+    sync(world, key)
+    await world.look(key)
+    assert (world.lane(), world.request(key, "Rollback")[0]) == (third, "Pending")
+    await world.settle(key)
+
+    assert world.lane() == first
+    entry = world.entries()[-1]["data"]
+    assert {n: entry[n] for n in ("requestId", "who", "whoBy", "why", "restores")} == {
+        "requestId": "r-1",
+        "who": "jane@example.com",
+        "whoBy": "Admission",
+        "why": "scores are off",
+        "restores": 1,
+    }
+    row = next(r for r in world.status(key)["requests"] if r["verb"] == "Rollback")
+    assert (row["state"], "target" in row) == ("Done", False)
+
+
+async def test_it_happens_once_when_the_annotation_comes_back(world, cold):
+    key, first, _ = cold
+    sync(world, key)
+    await world.settle(key)
+    fourth = await world.deploy(key, "v4", "f00d")
+    world.annotate(key, "slipway.dev/rollback", "1@r-1 scores are off")
+    await world.settle(key)
+
+    assert world.lane() == fourth != first
+    assert log(world).count(("Rollback", "r-1")) == 1
+
+
+async def test_previous_means_what_it_meant_when_it_was_asked(world, short):
+    world.cluster.pass_time(3600)
+    world.edit(short, "serving.replicas", 4)
+    await world.settle(short)
+    world.annotate(short, "slipway.dev/rollback", "previous@r-1")
+    await world.look(short)
+    row = next(r for r in world.status(short)["requests"] if r["verb"] == "Rollback")
+
+    assert (row["state"], row["target"]) == ("Pending", "1")
+
+
+@pytest.mark.parametrize(("value", "state", "back"), [("2@r-2", "Done", 2), ("3@r-2", "Refused", None)])
+async def test_a_newer_request_takes_the_place_of_what_is_on_its_way(world, cold, value, state, back):
+    """Also one for what is live, which is refused: so one calls it off."""
+    key, _, third = cold
+    sync(world, key)
+    await world.look(key)
+    world.annotate(key, "slipway.dev/rollback", value)
+    await world.settle(key)
+
+    assert world.request(key, "Rollback")[0] == state
+    assert ("Rollback", "r-1") not in log(world)
+    assert log(world)[-1] == (("Rollback", "r-2") if back else ("SpecChange", None))
+    assert (world.lane() == third) is (back is None)
+
+
+async def test_an_old_annotation_that_is_put_back_calls_nothing_off(world, short):
+    world.annotate(short, "slipway.dev/rollback", "previous@r-0")
+    await world.settle(short)
+    await world.deploy(short, "v3", "cafe")
+    await world.deploy(short, "v4", "f00d")
+    (first,) = [e["metadata"]["labels"]["slipway.dev/content"] for e in world.entries() if e["data"]["number"] == 3]
+    assert first not in world.deployments()
+    world.annotate(short, "slipway.dev/rollback", "3@r-1")
+    await world.look(short)
+    assert world.request(short, "Rollback")[0] == "Pending"
+    world.annotate(short, "slipway.dev/rollback", "previous@r-0")
+    await world.settle(short)
+
+    assert (log(world)[-1], world.lane()) == (("Rollback", "r-1"), first)
+    assert log(world).count(("Rollback", "r-0")) == 1
+
+
+async def test_what_is_on_its_way_waits_for_the_spec_without_its_annotation(world, cold):
+    key, first, _ = cold
+    sync(world, key)
+    world.edit(key, "rollout", {"rollBackOn": {"p99LatencyMillis": 0}})
+    await world.settle(key)
+    assert world.request(key, "Rollback")[0] == "Pending"
+    world.edit(key, "rollout", None)
+    await world.settle(key)
+
+    assert (log(world)[-1], world.lane()) == (("Rollback", "r-1"), first)
+
+
+async def test_a_promotion_without_its_annotation_means_one_content_only(world, short):
+    world.edit(short, "rollout", CANARY)
+    for ref, commit in (("v3", "cafe"), ("v4", "f00d")):
+        world.commit = commit * 10
+        world.edit(short, "source.git.ref", ref)
+        await world.settle(short)
+        if ref == "v3":
+            world.annotate(short, "slipway.dev/promote", "now@p-1")
+            await world.look(short)
+            assert world.request(short, "Promote")[0] == "Pending"
+            world.annotate(short, "slipway.dev/promote", None)
+
+    assert world.request(short, "Promote")[0] == "Refused"
+    assert world.canary() is not None
+
+
 async def test_a_request_waits_for_a_spec_that_can_be_read_and_says_so(world, short):
     """Stored before a rule existed: nothing is done for it, and nobody is left without a word."""
     bad = world.lane()

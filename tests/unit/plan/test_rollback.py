@@ -10,6 +10,7 @@ from lab.player import request_of
 from slipway_operator.domain.directives import Stamps
 from slipway_operator.domain.requests import Verified
 from slipway_operator.domain.revisions import read_log
+from slipway_operator.domain.settings import LogSettings
 from slipway_operator.plan.observed import Manifest
 
 
@@ -289,6 +290,64 @@ async def test_by_the_spec_it_counts_once(world, two):
     assert world.lane() == first
 
 
+async def test_by_the_spec_to_a_content_without_pods(world, two):
+    key, first, _ = two
+    third = await world.deploy(key, "v3", "cafe")
+    assert first not in world.deployments()
+    world.edit(key, "rollbackTo", {"revision": 1, "id": "ticket-42"})
+    await world.look(key)
+    assert (world.lane(), world.ready(key)) == (third, ("False", "RollingBack"))
+    await world.settle(key)
+
+    entry = world.entries()[-1]["data"]
+    assert (world.lane(), entry["cause"], entry["requestId"]) == (first, "Rollback", "ticket-42")
+    assert world.request(key, "RollbackTo")[0] == "Done"
+
+
+async def test_by_the_spec_it_is_called_off_by_another_spec(world, two):
+    key, *_ = two
+    third = await world.deploy(key, "v3", "cafe")
+    world.edit(key, "rollbackTo", {"revision": 1})
+    await world.look(key)
+    world.edit(key, "rollbackTo", None)
+    await world.settle(key)
+
+    assert (world.lane(), world.ready(key)) == (third, ("True", "Serving"))
+
+
+async def test_another_spec_at_the_same_commit_releases_what_is_held(world, two):
+    key, first, _ = two
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    world.edit(key, "export", {"parity": {"maxLabelFlips": 1}})
+    await world.settle(key)
+
+    assert world.entries()[-1]["data"]["digests"]["commit"] == world.commit, "no other commit was needed"
+    assert (world.entries()[-1]["data"]["cause"], world.ready(key)) == ("SpecChange", ("True", "Serving"))
+    assert world.status(key).get("held") is None
+    assert world.lane() != first
+
+
+async def test_a_followed_branch_that_returns_to_the_live_commit_releases_what_is_held(world):
+    key = world.add()
+    world.edit(key, "source.git", {"url": "https://git.test/a.git", "ref": "main", "follow": {"interval": "1m"}})
+    await world.settle(key)
+    first, good = world.lane(), world.commit
+    world.commit = "beef" * 10
+    world.cluster.pass_time(61)
+    await world.settle(key)
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    jobs = len(made(world))
+    world.commit = good
+    world.cluster.pass_time(61)
+    await world.settle(key)
+
+    assert (world.lane(), world.ready(key)) == (first, ("True", "Serving"))
+    assert (world.entries()[-1]["data"]["cause"], world.status(key).get("held")) == ("Resume", None)
+    assert len(made(world)) == jobs, "nothing is made anew"
+
+
 async def test_a_followed_branch_stays_rolled_back_until_it_moves(world):
     key = world.add()
     world.edit(key, "source.git", {"url": "https://git.test/a.git", "ref": "main", "follow": {"interval": "1m"}})
@@ -342,6 +401,55 @@ async def test_the_log_alone_is_enough(world, two):
 
     assert (world.lane(), made(world)) == (first, [])
     assert world.ready(key) == ("False", "RolledBack")
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["goes", "stays"])
+async def test_the_log_goes_or_stays_with_its_deployment_as_the_platform_says(world, keeps):
+    world.settings = world.settings.model_copy(update={"log": LogSettings(keep_after_deletion=keeps)})
+    key = world.add()
+    await world.settle(key)
+    await world.deploy(key, "v2", "beef")
+    world.cluster.remove(world.ref(key))
+
+    assert [e["data"]["number"] for e in world.entries()] == ([1, 2] if keeps else [])
+    assert {r.kind for r in world.cluster.objects} <= {"ControllerRevision", "Pod"}, "nothing else stays"
+
+
+async def test_a_deployment_made_anew_goes_on_with_the_log_that_was_kept(world):
+    world.settings = world.settings.model_copy(update={"log": LogSettings(keep_after_deletion=True)})
+    key = world.add()
+    await world.settle(key)
+    first = world.lane()
+    await world.deploy(key, "v2", "beef")
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    world.cluster.remove(world.ref(key))
+    world.add()
+    world.edit(key, "source.git.ref", "v2")
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    assert (world.lane(), world.ready(key), made(world)) == (first, ("False", "RolledBack"), [])
+    assert len(world.entries()) == 3, "what was done stays done"
+    await world.deploy(key, "v3", "cafe")
+
+    entries, faults = read_log(world.entries())
+    assert (faults, [e.number for e in entries]) == ((), [1, 2, 3, 4])
+    assert all(e.owners == () for e in entries)
+    world.cluster.writes.clear()
+    await world.look(key)
+    assert world.cluster.writes == []
+
+
+async def test_what_was_kept_is_adopted_when_that_is_no_more_wanted(world):
+    kept = world.settings.model_copy(update={"log": LogSettings(keep_after_deletion=True)})
+    usual, world.settings = world.settings, kept
+    key = world.add()
+    await world.settle(key)
+    world.settings = usual
+    await world.settle(key)
+
+    (uid,) = {o["uid"] for e in world.entries() for o in e["metadata"]["ownerReferences"]}
+    assert uid == world.cluster.objects[world.ref(key)]["metadata"]["uid"]
 
 
 async def test_pruning_leaves_no_gap_and_nothing_that_is_needed(world, two):
@@ -401,6 +509,59 @@ async def test_whether_a_rollback_would_work_is_proven_beforehand(world, two):
     assert "model image sha256:0123456789ab" in found["message"]
     assert "ArtifactsMissing" in [e.reason for e in world.cluster.emitted]
     assert world.ready(key) == ("True", "Serving")
+
+
+def lose_pods(world, lane: str, *, left: int) -> None:
+    """As a node's end does."""
+    (ref,) = [r for r in world.cluster.objects if r.kind == "Deployment" and r.name.endswith(lane)]
+    world.cluster.edit(ref, lambda live: live["status"].update(availableReplicas=left, readyReplicas=left))
+
+
+async def test_a_standby_has_the_capacity_with_all_of_its_pods_only(world, two):
+    key, first, _ = two
+    assert "2 of 2 standby pods answer (live: 2)" in world.condition(key, "RollbackReady")["message"]
+    lose_pods(world, first, left=1)
+    await world.look(key)
+
+    found = world.condition(key, "RollbackReady")
+    assert (found["status"], found["reason"]) == ("False", "StandbyNotReady")
+    assert "1 of 2 standby pods answer (live: 2)" in found["message"]
+    world.cluster.pass_time(3600)
+    await world.settle(key)
+    found = world.condition(key, "RollbackReady")
+    assert (found["status"], found["reason"]) == ("True", "Proven")
+    assert "1 of 1 standby pods answer (live: 2)" in found["message"], (
+        "after standby.fullFor one is what there is to be"
+    )
+
+
+async def test_nothing_is_proven_where_no_pod_is_asked_for(world, two):
+    key, *_ = two
+    world.edit(key, "serving.replicas", 0)
+    await world.settle(key)
+
+    found = world.condition(key, "RollbackReady")
+    assert (found["status"], found["reason"]) == ("Unknown", "ScaledToZero")
+    assert "answered" not in found["message"]
+
+
+async def test_what_is_missing_is_told_though_it_was_false_before(world, two):
+    key, first, _ = two
+    world.cluster.pass_time(6 * 3600 + 1)
+    await world.look(key)
+    world.cluster.settle_deployments()
+    lose_pods(world, first, left=0)
+    await world.look(key)
+    assert world.condition(key, "RollbackReady")["reason"] == "StandbyNotReady"
+    (asking,) = [j for j in world.unfinished() if "verify" in j["metadata"]["name"]]
+    world.cluster.finish_job(asking, GONE)
+    world.cluster.settle_deployments()
+    for _ in range(2):
+        await world.look(key)
+
+    told = [(e.reason, e.message) for e in world.cluster.emitted if e.reason in {"StandbyNotReady", "ArtifactsMissing"}]
+    assert [reason for reason, _ in told] == ["StandbyNotReady", "ArtifactsMissing"], "each once"
+    assert "model image sha256:0123456789ab" in told[1][1]
 
 
 async def test_a_rollback_to_what_is_gone_is_refused_before_anything_is_touched(world, two):
@@ -480,6 +641,28 @@ async def test_with_the_last_use_of_a_content_go_its_images(world, two):
     assert [e.number for e in entries] == [5, 6]
     removals = [w for w in world.cluster.writes if w[0] == "create" and "-remove-" in w[1].name]
     assert removals, "images are removed by a Job, not by the operator"
+
+
+async def test_what_is_held_keeps_its_images_whatever_the_limit(world, two):
+    """It may be resumed: the entry that holds it has a higher number than its own."""
+    key, first, _ = two
+    third = await world.deploy(key, "v3", "cafe")
+    world.annotate(key, "slipway.dev/rollback", "previous@r-1")
+    await world.settle(key)
+    world.annotate(key, "slipway.dev/rollback", "previous@r-2")
+    await world.settle(key)
+    assert world.lane() == first
+    world.edit(key, "revisionHistoryLimit", 1)
+    await world.settle(key)
+
+    assert [e["data"]["number"] for e in world.entries()] == [3, 4, 5]
+    asked = " ".join(request_of(j["spec"]["template"]["spec"]) for j in world.jobs("remove"))
+    assert world.entries()[0]["data"]["digests"]["modelImage"] not in asked
+    world.cluster.writes.clear()
+    world.annotate(key, "slipway.dev/resume", "now@s-1")
+    await world.settle(key)
+    assert world.lane() == third
+    assert not [w for w in world.cluster.writes if w[0] == "create" and "-build-" in w[1].name], "nothing is made anew"
 
 
 async def test_an_environment_goes_when_no_other_deployment_needs_it(world, two):

@@ -137,6 +137,17 @@ class RequestStatus(StatusModel):
     )
     message: str | None = Field(default=None, max_length=1024, description="What was done, or why not.")
     at: Timestamp | None = Field(default=None, description="When it was answered (UTC).")
+    target: str | None = Field(
+        default=None,
+        max_length=63,
+        description="While it is pending, what it means: a revision, or a content's short digest. "
+        "It is done though its annotation is removed.",
+    )
+    why: str | None = Field(default=None, max_length=1024, description="While it is pending: why, as its author says.")
+    who: str | None = Field(default=None, max_length=1024, description="While it is pending: who asked.")
+    who_by: Literal["Admission", "FieldManager", "Nobody"] | None = Field(
+        default=None, description="While it is pending: how it is known who asked."
+    )
 
 
 class ModelDeploymentStatus(StatusModel):

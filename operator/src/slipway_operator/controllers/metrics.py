@@ -17,7 +17,7 @@ class Metrics:
     def __init__(self) -> None:
         self._runs: Counter[tuple[str, str]] = Counter()
         self._seconds: Counter[str] = Counter()
-        self._conditions: dict[Key, tuple[tuple[str, str], ...]] = {}
+        self._conditions: dict[Key, tuple[tuple[str, str, str], ...]] = {}
         self.last_reconcile = 0.0
         """Monotonic time of the last reconcile that ended."""
 
@@ -39,7 +39,9 @@ class Metrics:
         if status is None:
             self._conditions.pop(key, None)
             return
-        self._conditions[key] = tuple((str(c["type"]), str(c["status"])) for c in status.get("conditions") or ())
+        self._conditions[key] = tuple(
+            (str(c["type"]), str(c["status"]), str(c["reason"])) for c in status.get("conditions") or ()
+        )
 
     def text(self, *, keys: int, kept: int, watch_age: float, requests: Mapping[str, int]) -> str:
         """The page.
@@ -63,9 +65,9 @@ class Metrics:
         lines.append("# TYPE slipway_modeldeployment_condition gauge")
         lines += [
             f'slipway_modeldeployment_condition{{namespace="{key.namespace}",name="{key.name}",type="{kind}",'
-            f'status="{status}"}} 1'
+            f'status="{status}",reason="{reason}"}} 1'
             for key, conditions in sorted(dict(self._conditions).items())
-            for kind, status in conditions
+            for kind, status, reason in conditions
         ]
         lines += [
             "# TYPE slipway_objects gauge",

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     ROLLED_BACK = "RolledBack"
     ABORTED = "Aborted"
     RESUMED = "Resumed"
+    CANNOT_ROLL_BACK = "CannotRollBack"
     REQUEST_REFUSED = "RequestRefused"
     # A person must change something, or wait
     INVALID_SPEC = "InvalidSpec"

@@ -141,9 +141,9 @@ def read_log(manifests: Sequence[Mapping[str, Any]]) -> tuple[tuple[LoggedEntry,
 
 
 def entry_manifest(
-    entry: Entry, *, owner_name: str, namespace: str, owner_reference: Mapping[str, Any]
+    entry: Entry, *, owner_name: str, namespace: str, owner_reference: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The ControllerRevision that holds an entry."""
+    """The ControllerRevision that holds an entry; without an owner it outlives the ModelDeployment."""
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -151,7 +151,7 @@ def entry_manifest(
             "name": f"{owner_name}-{entry.number}",
             "namespace": namespace,
             "labels": {**labels.owned(owner_name), labels.LOG: "true", labels.CONTENT: entry.digests.short},
-            "ownerReferences": [dict(owner_reference)],
+            **({"ownerReferences": [dict(owner_reference)]} if owner_reference is not None else {}),
         },
         "data": _data_of(entry),
         "revision": entry.number,

@@ -90,6 +90,13 @@ class CleanUpSettings(_Settings):
     """False: nothing is ever deleted from the registry; log entries go all the same."""
 
 
+class LogSettings(_Settings):
+    """What becomes of the log."""
+
+    keep_after_deletion: bool = False
+    """True: entries belong to nobody, so that they stay when their ModelDeployment is deleted."""
+
+
 class ServingSettings(_Settings):
     """What the platform decides for all serving pods; a change replaces them, one after the other."""
 
@@ -115,6 +122,7 @@ class Settings(_Settings):
     jobs: JobSettings = JobSettings()
     rollback: RollbackSettings = RollbackSettings()
     clean_up: CleanUpSettings = CleanUpSettings()
+    log: LogSettings = LogSettings()
     serving: ServingSettings = ServingSettings()
     model_delivery: Literal["Auto", "ImageVolume", "InitContainer"] = "Auto"
     """Auto probes every node, and falls back to an init container where one cannot mount images."""

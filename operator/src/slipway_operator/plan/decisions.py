@@ -3,16 +3,19 @@
 A request is done once an entry of the log carries its id, so that whatever becomes of its
 annotation, it happens once. That entry may be pruned while the request still stands:
 status tells of it then, and so do later entries. What is refused is remembered in status,
-and is not tried again later, when it might suddenly be possible.
+and is not tried again later, when it might suddenly be possible. What is on its way is
+remembered there too, with its target and author: an annotation that a GitOps tool removes
+meanwhile takes nothing back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from slipway_operator.api import ModelDeploymentSpec
+from slipway_operator.domain.conditions import clipped
 from slipway_operator.domain.contents import Content
 from slipway_operator.domain.directives import FIELD, NOW, PREVIOUS, Directive, Verb, directives_of
 from slipway_operator.domain.durations import format_time
@@ -39,14 +42,13 @@ class Answer:
     at: str
 
     def to_wire(self) -> Manifest:
-        """As status shows it."""
-        return {
-            "verb": self.directive.door,
-            "id": self.directive.id,
-            "state": self.state,
-            "message": self.message,
-            "at": self.at,
-        }
+        """As status shows it; of what is on its way, all that it takes to go on without the annotation."""
+        asked = self.directive
+        row = {"verb": asked.door, "id": asked.id, "state": self.state, "message": self.message, "at": self.at}
+        if self.state != "Pending" or asked.door == FIELD:
+            return row
+        more = {"target": asked.target, "why": asked.why, "who": clipped(asked.who), "whoBy": asked.who_by}
+        return row | {name: value for name, value in more.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +104,11 @@ def decide(
     """
     wanted = spec.rollback_to
     by_spec = (wanted.revision, wanted.id) if wanted is not None else None
-    directives = directives_of(seen.resource["metadata"], by_spec, seen.settings.stamps)
     answers: list[Answer] = []
     due: dict[Verb, Answer] = {}
     target: LoggedEntry | None = None
     refuses = False
-    for directive in directives:
+    for directive in _asked(seen, entries, by_spec):
         known = _known(seen, entries, directive)
         if known is not None and known.state != "Pending":
             answers.append(known)
@@ -118,14 +119,14 @@ def decide(
         try:
             if directive.verb is Verb.ROLLBACK:
                 target = _target(entries, directive, gone or {})
-                words = f"going back to revision {target.number}"
+                words, meant = f"going back to revision {target.number}", str(target.number)
             else:
-                words = _possible(entries, directive, candidate)
+                words, meant = _possible(entries, directive, candidate)
         except _Refused as refusal:
             answers.append(Answer(directive=directive, state="Refused", message=str(refusal), at=at))
             refuses = True
             continue
-        due[directive.verb] = Answer(directive=directive, state="Pending", message=words, at=at)
+        due[directive.verb] = Answer(directive=replace(directive, target=meant), state="Pending", message=words, at=at)
         answers.append(due[directive.verb])
     rollback = due.get(Verb.ROLLBACK)
     return Decisions(
@@ -148,13 +149,36 @@ def decide(
 def wait_for_spec(seen: Observed, entries: Sequence[LoggedEntry], why: str) -> Decisions:
     """What is asked for while the spec cannot be read: nothing is done or refused, and each request is told why."""
     answers = []
-    for directive in directives_of(seen.resource["metadata"], None, seen.settings.stamps):
+    for directive in _asked(seen, entries, None):
         known = _known(seen, entries, directive)
         if known is None or known.state == "Pending":
             at = known.at if known is not None else format_time(seen.now)
             known = Answer(directive=directive, state="Pending", message=f"waits for the spec: {why}", at=at)
         answers.append(known)
     return Decisions(answers=tuple(answers))
+
+
+def _asked(
+    seen: Observed, entries: Sequence[LoggedEntry], by_spec: tuple[int, str | None] | None
+) -> tuple[Directive, ...]:
+    """What stands now, then what is on its way though its annotation is gone or says again what was answered before."""
+    stands = directives_of(seen.resource["metadata"], by_spec, seen.settings.stamps)
+    known = {d.door: _known(seen, entries, d) for d in stands}
+    newer = {door for door, answer in known.items() if answer is None or answer.state == "Pending"}
+    rows = (r for r in seen.status.get("requests") or () if r.get("state") == "Pending" and "target" in r)
+    return (*stands, *(_remembered(r) for r in rows if r["verb"] not in newer))
+
+
+def _remembered(row: Mapping[str, str]) -> Directive:
+    return Directive(
+        verb=Verb(row["verb"]),
+        id=row["id"],
+        target=row["target"],
+        why=row.get("why"),
+        who=row["who"],
+        who_by=row["whoBy"],
+        door=row["verb"],
+    )
 
 
 def rows_of(seen: Observed, answers: Sequence[Answer]) -> list[Manifest]:
@@ -221,21 +245,22 @@ def _target(entries: Sequence[LoggedEntry], directive: Directive, gone: Mapping[
     return found
 
 
-def _possible(entries: Sequence[LoggedEntry], directive: Directive, candidate: Content | None) -> str:
-    """Say what a request other than a rollback is about to do."""
+def _possible(entries: Sequence[LoggedEntry], directive: Directive, candidate: Content | None) -> tuple[str, str]:
+    """Say what a request other than a rollback is about to do, and to what."""
     if directive.verb is Verb.RESUME:
         if directive.target != NOW:
             raise _Refused(_misspelt(directive))
         if not active_holds(entries):
             raise _Refused("nothing is held")
-        return "releasing what is held"
+        return "releasing what is held", NOW
     if candidate is None:
         raise _Refused("no new content is on its way to traffic")
     if directive.target not in {NOW, candidate.short}:
         raise _Refused(f"{_misspelt(directive)}; on its way is {candidate.short}")
     if not entries:
         raise _Refused("nothing is live yet: the first content goes live as soon as its pods answer")
-    return f"content {candidate.short} goes live without waiting" if directive.verb is Verb.PROMOTE else "giving it up"
+    promotes = directive.verb is Verb.PROMOTE
+    return f"content {candidate.short} goes live without waiting" if promotes else "giving it up", candidate.short
 
 
 def _misspelt(directive: Directive) -> str:

@@ -14,7 +14,7 @@ from slipway_operator.domain.revisions import Cause, Entry, Hold, LoggedEntry, e
 from slipway_operator.plan.chain import Chain, records_of
 from slipway_operator.plan.decisions import Decisions, Return
 from slipway_operator.plan.holds import active_holds, hold_on, hold_on_live
-from slipway_operator.plan.observed import Manifest, Observed, owner_reference_of
+from slipway_operator.plan.observed import Manifest, Observed
 from slipway_operator.plan.rollout import Rollout
 from slipway_operator.plan.serving import repository_for
 from slipway_operator.plan.wishes import ref_of_source
@@ -55,7 +55,7 @@ def next_entry(now: Situation) -> Manifest | None:
         entry.model_copy(update={"answered": now.decisions.answered}),
         owner_name=now.seen.key.name,
         namespace=now.seen.key.namespace,
-        owner_reference=owner_reference_of(now.seen.resource),
+        owner_reference=None if now.seen.settings.log.keep_after_deletion else now.seen.owner_reference,
     )
 
 

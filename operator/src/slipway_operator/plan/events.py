@@ -37,7 +37,7 @@ def events_for(seen: Observed, status: Mapping[str, Any], created: Mapping[str, 
         find_condition(status.get("conditions") or (), STALLED),
     )
     if new is not None and new["status"] == "True":
-        if old is None or (old.get("status"), old.get("reason")) != (new["status"], new["reason"]):
+        if old is None or _of(old) != _of(new):
             events.append(Event("Warning", str(new["reason"]), str(new["message"])))
     elif old is not None and old.get("status") == "True":
         ready = find_condition(status.get("conditions") or (), READY) or {}
@@ -69,12 +69,16 @@ def _refusals(seen: Observed, status: Mapping[str, Any]) -> Iterator[Event]:
             yield Event("Warning", Reason.REQUEST_REFUSED.value, f"{row['verb']} {row['id']}: {row['message']}")
 
 
+def _of(condition: Mapping[str, Any]) -> tuple[Any, Any]:
+    return condition.get("status"), condition.get("reason")
+
+
 def _flips(seen: Observed, status: Mapping[str, Any]) -> Iterator[Event]:
-    """Conditions beside kstatus' own that have turned."""
+    """Conditions beside kstatus' own that have turned to False, or are so for another reason."""
     for kind in (ROLLBACK_READY, LOG_INTACT):
         old = find_condition(seen.status.get("conditions") or (), kind)
         new = find_condition(status.get("conditions") or (), kind)
-        if new is None or (old is not None and old.get("status") == new["status"]):
+        if new is None or (old is not None and _of(old) == _of(new)):
             continue
         if new["status"] == "False" and (old is not None or kind == LOG_INTACT):
             yield Event("Warning", str(new["reason"]), str(new["message"]))

@@ -85,7 +85,7 @@ def plan_model_deployment(seen: Observed) -> Plan:
     gone = {content: proof.message for content, proof in proofs.items() if proof.missing}
     decisions = decide(seen, spec, entries, candidate=candidate, gone=gone)
     given_up = _given_up(seen, limits, decisions, candidate)
-    back = decisions.rollback or (asked if asked is not None and asked.directive is None else None)
+    back, barred = _due(decisions, asked, gone)
     aim = Aim(
         wanted=wanted,
         back=back if back is not None and _may_begin(seen, back, proofs) else None,
@@ -122,6 +122,7 @@ def plan_model_deployment(seen: Observed) -> Plan:
         held=path.held,
         decisions=decisions,
         back=back,
+        barred=barred,
         rollout=rollout,
         proof=proofs.get(rollout.standby.entry.content) if rollout.standby is not None else None,
         candidate=candidate,
@@ -254,6 +255,16 @@ def _proofs(
     return {t.entry.content: prove(seen, t, entries[-1]) for t in targets if t is not None}
 
 
+def _due(decisions: Decisions, asked: Return | None, gone: Mapping[str, str]) -> tuple[Return | None, str | None]:
+    """The rollback that is due, and why one by a limit is not: what is gone is no place to go back to."""
+    if decisions.rollback is not None or asked is None or asked.directive is not None:
+        return decisions.rollback, None
+    missing = gone.get(asked.to.entry.content)
+    if missing is None:
+        return asked, None
+    return None, f"{asked.why}; revision {asked.to.number} cannot take over: {missing}"
+
+
 def _may_begin(seen: Observed, back: Return, proofs: Mapping[str, Proof]) -> bool:
     """Pods that are there can take over; others are started once the registry has been asked for their images."""
     proof = proofs.get(back.to.entry.content)
@@ -274,7 +285,8 @@ def _cleanup(
     needed = [e.entry.digests for e in (other_good(log), back.to if back is not None else None) if e is not None]
     if wanted is not None:
         needed.append(wanted.content)
-    pruned = prunable(log, spec.revision_history_limit, keep=back.to.number if back is not None else None)
+    on_its_way = (path.logged, back.to if back is not None else None)
+    pruned = prunable(log, spec.revision_history_limit, keep=[e.number for e in on_its_way if e is not None])
     return plan_cleanup(seen, log, pruned, needed=needed, chain=path.chain, elsewhere=seen.elsewhere)
 
 
@@ -326,6 +338,8 @@ def _obsolete(seen: Observed, path: _Path) -> Sequence[Manifest]:
 
 def _adopted(seen: Observed, entries: Sequence[LoggedEntry]) -> list[Manifest]:
     """Entries without our owner reference (restored from a backup) get it; their data stays as it is."""
+    if seen.settings.log.keep_after_deletion:
+        return []
     uid = seen.resource["metadata"]["uid"]
     return [
         {**_revision(seen, e), "revision": e.number, "metadata": _adoption(seen, e)}

@@ -82,7 +82,7 @@ class Observed:
 
     @property
     def status(self) -> Mapping[str, Any]:
-        """The status as it is now; a report, never a memory: losing it loses nothing."""
+        """The status as it is now: a report that may be lost, but for requests whose annotations are gone."""
         return self.resource.get("status") or {}
 
     @property

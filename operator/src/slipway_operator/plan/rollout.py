@@ -7,7 +7,7 @@ among the live ones before that), and its entry once they answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -101,6 +101,8 @@ class Rollout:
     may_return: bool = False
     standby: LoggedEntry | None = None
     standby_ready: int = 0
+    standby_size: int = 0
+    """Pods that the standby is to have now."""
     switched: bool = False
     """The Service selects the live lane."""
     routed_in: float = 0.0
@@ -148,9 +150,10 @@ def plan_rollout(seen: Observed, spec: ModelDeploymentSpec, entries: Sequence[Lo
     taken = frozenset[str]().union(*(p.names for p in pods))
     if standby is not None:
         name = deployment_name(seen.key.name, standby.entry.digests)
-        rollout = replace(rollout, standby=standby, standby_ready=readiness_of(seen, name, size=1).ready)
+        size, left = standby_size(seen, spec, entries, standby)
+        ready = readiness_of(seen, name, size=size).ready
+        rollout = replace(rollout, standby=standby, standby_ready=ready, standby_size=size)
         if name not in taken:
-            size, left = standby_size(seen, spec, entries, standby)
             served = _served(seen, standby.entry.digests, standby.entry.repository, replicas=size)
             pods.append(_Pods(apply=(deployment_for(seen, spec, served),), names=frozenset({name}), again=left))
 
@@ -300,14 +303,16 @@ def standby_size(
     return max(1, size), left
 
 
-def prunable(entries: Sequence[LoggedEntry], limit: int, *, keep: int | None = None) -> list[LoggedEntry]:
+def prunable(entries: Sequence[LoggedEntry], limit: int, *, keep: Collection[int] = ()) -> list[LoggedEntry]:
     """The oldest entries beyond the limit, up to the first that is needed: the chain gets no gap.
 
-    Needed are the standby's newest entry, those that hold something, and one that is asked for (``keep``).
+    Needed are the newest entries of the standby and of what is held, those that hold it, and what is on its way
+    (``keep``).
     """
-    standby = other_good(entries)
-    needed = {by.number for by, _ in active_holds(entries)} | ({standby.number} if standby is not None else set())
-    needed |= {keep} if keep is not None else set()
+    standby, holds = other_good(entries), active_holds(entries)
+    newest = {e.entry.content: e.number for e in entries}
+    needed = {by.number for by, _ in holds} | {newest[h.content] for _, h in holds if h.content in newest}
+    needed |= {*keep, *([standby.number] if standby is not None else [])}
     beyond = entries[: max(len(entries) - (limit + 1), 0)]
     first = min((e.number for e in beyond if e.number in needed), default=None)
     return [e for e in beyond if first is None or e.number < first]

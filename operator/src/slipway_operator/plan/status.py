@@ -32,7 +32,7 @@ from slipway_operator.plan.decisions import rows_of
 from slipway_operator.plan.holds import active_holds
 from slipway_operator.plan.native import is_native
 from slipway_operator.plan.observed import Manifest, Observed
-from slipway_operator.plan.proof import State
+from slipway_operator.plan.proof import Proof, State
 from slipway_operator.plan.rollout import live_since
 from slipway_operator.plan.serving import deployment_name, selector_text
 from slipway_operator.plan.story import Story, Verdict
@@ -171,15 +171,22 @@ def _rollback_ready(story: Story) -> Condition | None:
     if standby is None:
         words = "the log has no other content that was healthy and is not held"
         return Condition(ROLLBACK_READY, "False", "NothingToGoBackTo", words)
-    short = standby.entry.digests.short
-    if story.spec.serving.replicas != 0 and story.rollout.standby_ready == 0:
-        words = f"no pod of revision {standby.number} (content {short}) answers"
-        return Condition(ROLLBACK_READY, "False", "StandbyNotReady", words)
-    words = f"revision {standby.number} (content {short})"
-    proof = story.proof
-    if proof is None or proof.state is State.PROVEN:
-        words += " can take over: its pods answered the example rows"
-        return Condition(ROLLBACK_READY, "True", "Proven", words + (f", {proof.message}" if proof is not None else ""))
+    words = f"revision {standby.number} (content {standby.entry.digests.short})"
+    if story.proof is None:
+        words += ": spec.serving.replicas is 0, so that no pod answers its example rows and the registry is not asked"
+        return Condition(ROLLBACK_READY, "Unknown", "ScaledToZero", words)
+    return _proven(story, story.proof, words)
+
+
+def _proven(story: Story, proof: Proof, words: str) -> Condition:
+    """Whether the standby could take over: by its pods, and by what the registry said."""
+    ready, size = story.rollout.standby_ready, story.rollout.standby_size
+    pods = f"{min(ready, size)} of {size} standby pods answer (live: {story.rollout.live.size})"
+    if ready < size:
+        return Condition(ROLLBACK_READY, "False", "StandbyNotReady", f"{words}: {pods}")
+    if proof.state is State.PROVEN:
+        words += f" can take over: {pods}, they answered the example rows, {proof.message}"
+        return Condition(ROLLBACK_READY, "True", "Proven", words)
     if proof.state is State.UNPROVEN:
         return Condition(ROLLBACK_READY, "Unknown", "NotProven", f"{words}: {proof.message}")
     reason = "ArtifactsMissing" if proof.missing else "SchemaChanged"

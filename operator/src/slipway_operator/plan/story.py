@@ -32,6 +32,8 @@ class Story:
     decisions: Decisions = field(default_factory=Decisions)
     back: Return | None = None
     """A rollback that is due."""
+    barred: str | None = None
+    """Why a limit that the live content passed takes nothing back."""
     rollout: Rollout = field(default_factory=Rollout)
     proof: Proof | None = None
     """What the registry says of the standby."""

@@ -79,15 +79,21 @@ def _verdict_on_live(story: Story) -> Verdict:
         return Verdict(Reason.GOING_LIVE, "the Service turns to the new content", "Moving")
     live, entry = rollout.live, story.entries[-1].entry
     if not live.complete:
-        if live.trouble is not None:
-            return _told(live.trouble)
-        if live.updated < live.size <= live.ready:
-            return Verdict(Reason.SCALING, f"{live.updated} of {live.size} pods are replaced by newer ones", "Moving")
-        return Verdict(Reason.SCALING, f"{live.ready} of {live.size} pods answer", "Moving")
+        return _verdict_on_live_pods(live)
+    if story.barred is not None:
+        return Verdict(Reason.CANNOT_ROLL_BACK, f"revision {entry.number} stays live: {story.barred}", "Stalled")
     if rollout.routed_in:
         return Verdict(Reason.GOING_LIVE, "the Service is new: the nodes learn to route to it", "Moving")
     how = ", by the model itself" if is_native(entry.digests) else ""
     return Verdict(Reason.SERVING, f"revision {entry.number} answers (content {entry.digests.short}{how})", "Settled")
+
+
+def _verdict_on_live_pods(live: Readiness) -> Verdict:
+    if live.trouble is not None:
+        return _told(live.trouble)
+    if live.updated < live.size <= live.ready:
+        return Verdict(Reason.SCALING, f"{live.updated} of {live.size} pods are replaced by newer ones", "Moving")
+    return Verdict(Reason.SCALING, f"{live.ready} of {live.size} pods answer", "Moving")
 
 
 def _told(trouble: Trouble) -> Verdict:
