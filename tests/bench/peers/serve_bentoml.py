@@ -20,3 +20,10 @@ class Bench:
         """Answer."""
         chances = self.model.predict_proba(rows)
         return {"labels": chances.argmax(axis=1).tolist(), "probabilities": chances.tolist()}
+
+    @bentoml.api
+    def table(self, rows: list[dict]) -> dict:
+        """Answer for named columns."""
+        import pandas as pd  # noqa: PLC0415 -- only a model with strings needs it
+
+        return self.predict(pd.DataFrame(rows))
