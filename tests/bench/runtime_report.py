@@ -59,10 +59,10 @@ def targets(found: dict[str, Any]) -> list[Target]:
             lines.append((name, shares[0], shares[1], *goals))
 
     for case, goals in (
-        ("JSON, 1 row, 64 connections", (40, 60)),
-        ("JSON, 1 row, 1 connection", (5, 7.5)),
-        ("JSON, 100 rows, 16 connections", (6, 9)),
-        ("gRPC, 1 row, 4 connections of 16 streams", (10, 30)),
+        ("JSON, 1 row, 64 connections", (40.0, 60.0)),
+        ("JSON, 1 row, 1 connection", (5.0, 7.5)),
+        ("JSON, 100 rows, 16 connections", (6.0, 9.0)),
+        ("gRPC, 1 row, 4 connections of 16 streams", (10.0, 30.0)),
     ):
         add(f"{case}: times {BASE}", case, BASE, "per_second", goals)
     add(f"p99 at 650 requests/s: share of {BASE}", "JSON, 1 row, open loop of 650/s", BASE, "p99", (1 / 15, 1 / 30))
