@@ -171,7 +171,7 @@ bench-image: $(SYNCED) ## Measure an environment image from nothing to pushed, b
 bench-cli: $(SYNCED) ## Measure how long the command line takes to start.
 	@$(RUN) python tests/bench/bench_cli.py
 .PHONY: bench-runtime
-bench-runtime: $(SYNCED) ## Measure the runtime beside its peers (25 minutes; QUICK=1: whether it works; FULL=1: the whole matrix, 40; PARTS=, INTO=).
+bench-runtime: $(SYNCED) ## Measure the runtime beside its peers (30 minutes; QUICK=1: whether it works; FULL=1: the whole matrix, 40; PARTS=, PEERS=, INTO=).
 	@PYTHONPATH=hack python3 -m tools ensure wrk h2load >/dev/null
 	@PYTHONPATH=. UV=$(UV) $(RUN) python -m tests.bench.bench_runtime $(if $(QUICK),--quick) $(if $(FULL),--full) \
 		$(if $(PARTS),--parts $(PARTS)) $(if $(INTO),--into $(INTO)) $(if $(PEERS),--peers $(PEERS))

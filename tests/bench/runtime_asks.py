@@ -6,6 +6,7 @@ import http.client
 import json
 import struct
 from collections.abc import Callable
+from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +25,7 @@ _TENSOR_TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "INT32": "<i4", "
 _TYPED = {"INT64": "int64_contents", "INT32": "int_contents", "FP32": "fp32_contents", "FP64": "fp64_contents"}
 
 
+@cache
 def request_for(peer: Peer, model: BenchModel, form: str, rows: int) -> Request:
     """Write what a peer is asked.
 
@@ -50,6 +52,7 @@ def request_for(peer: Peer, model: BenchModel, form: str, rows: int) -> Request:
     return Request(path, json.dumps(document).encode(), {**peer.headers, "Content-Type": "application/json"})
 
 
+@cache
 def largest_request_for(peer: Peer, model: BenchModel, form: str) -> tuple[Request, int]:
     """Write the largest request that the runtime takes, in a peer's form; gives it, and its rows.
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BenchModel:
     """A model's folder: ``model.joblib`` for the peers, and beside it what Slipway serves."""
 

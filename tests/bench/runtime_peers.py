@@ -42,7 +42,7 @@ Command = Callable[[str, BenchModel, Ports, Path], list[str]]
 """Python, model, ports and a folder for settings to a command."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Peer:
     """One server."""
 

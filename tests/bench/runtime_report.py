@@ -35,6 +35,9 @@ def report(found: dict[str, Any]) -> None:
             f"  {who:24} {statistics.median(fact['seconds']):6.2f} s  {statistics.median(fact['megabytes']):6.0f} MB  "
             f"{fact['processes']:3}  {fact['installed_megabytes']:6.0f} MB"
         )
+        if "megabytes_by_workers" in fact:
+            told = {**fact["megabytes_by_workers"], "1 with gRPC": fact.get("megabytes_with_grpc", 0)}
+            print("   by workers:", ", ".join(f"{what}: {number:.0f} MB" for what, number in told.items()))
     for what, why in found["failed"].items():
         print(f"  not measured: {what}: {why}")
     print("\ntarget: reached, with everything on; asked for, stretch")

@@ -10,6 +10,8 @@ from tests.bench.runtime_models import ROOT
 from tests.bench.runtime_report import Numbers, targets
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+KEEPS_UP = 0.95
+"""Share of a fixed rate below which a server is said not to keep up."""
 BEGIN, END = "<!-- by make bench-runtime-docs: begin -->", "<!-- by make bench-runtime-docs: end -->"
 
 
@@ -32,7 +34,7 @@ def into_docs(found: dict[str, Any]) -> None:
 def markdown(found: dict[str, Any]) -> str:
     """Write all tables: targets, rates, latencies, starts and memory, and why something could not be measured."""
     reasons = _Reasons(found["failed"])
-    every = {case.name: case for case in (*CORE, *matrix())}
+    every = {case.name: case for case in matrix()}
     core = [case.name for case in CORE]
     closed = [name for name in core if not every[name].rate]
     steady = [name for name in core if "open loop" in name]
@@ -64,12 +66,14 @@ class _Reasons:
 
     def cell(self, who: str, case: Case) -> str:
         """Give what stands instead of a number: nothing where nobody asked."""
+        if who not in case.peers:
+            return ""
         why = next(
             (self._failed[key] for key in (f"{who}: {case.name}", f"{who}: {case.model}") if key in self._failed), ""
         )
         if not why:
             return ""
-        return f"cannot ({self._numbers.setdefault(f'{who}: {_line(why)}', len(self._numbers) + 1)})"
+        return f"cannot ({self._numbers.setdefault(_line(why), len(self._numbers) + 1)})"
 
     def lines(self) -> list[str]:
         """Give the reasons."""
@@ -86,7 +90,10 @@ def _block(
     """Write a table of cases, one a line, with a column for each server that one of them has."""
     rows = {name: found["medians"].get(name, {}) for name in names}
     cells = {
-        name: {who: write(by_peer[who]) if who in by_peer else reasons.cell(who, every[name]) for who in EVERYBODY}
+        name: {
+            who: write(by_peer[who], every[name]) if who in by_peer else reasons.cell(who, every[name])
+            for who in EVERYBODY
+        }
         for name, by_peer in rows.items()
     }
     peers = [who for who in EVERYBODY if any(one[who] for one in cells.values())]
@@ -101,11 +108,13 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _rate(numbers: Numbers) -> str:
+def _rate(numbers: Numbers, _: Case) -> str:
     return f"{numbers['per_second']:,.0f}"
 
 
-def _latencies(numbers: Numbers) -> str:
+def _latencies(numbers: Numbers, case: Case) -> str:
+    if numbers["per_second"] < case.rate * KEEPS_UP and case.part != "large":
+        return f"only {numbers['per_second']:,.0f}/s"  # what waits grows, and with it what waiting takes
     return " / ".join(_short(numbers[key]) for key in ("p50", "p99", "p999"))
 
 
@@ -154,7 +163,9 @@ def _facts(found: dict[str, Any]) -> list[str]:
         if fact := found["facts"].get(who):
             seconds, megabytes = (statistics.median(fact[key]) for key in ("seconds", "megabytes"))
             cells = [f"{seconds:.2f} s", f"{megabytes:.0f} MB", str(fact["processes"])]
-            lines.append(_row([who, *cells, f"{fact['installed_megabytes']:.0f} MB"]))
+            lines.append(
+                _row([who, *cells, f"{fact['installed_megabytes']:.0f} MB" if fact["installed_megabytes"] else ""])
+            )
     held = found["facts"].get(OURS, {}).get("megabytes_by_workers", {})
     more = [f"{workers} workers {number:.0f} MB" for workers, number in held.items() if workers != "1"]
     if grpc := found["facts"].get(OURS, {}).get("megabytes_with_grpc"):
