@@ -51,7 +51,7 @@ _AROUND_SECONDS = 0.25
 """What a window takes beside asking: to begin a client, to read what it wrote, and until the server is still."""
 _BEGIN_SECONDS = 4.0
 """What a server takes to begin, and to be asked once in every way."""
-_LONGEST = 2.0
+_LONGEST = 1.5
 
 
 @dataclass
