@@ -55,7 +55,9 @@ def closed(url: str, request: Request, connections: int, seconds: float, folder:
     text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
     (line,) = [line for line in text.splitlines() if line.startswith("RESULT")]
     requests, micros, errors, _, p50, p99, p999 = map(float, line.split()[1:])
-    if errors > requests * 0.001 or not requests:
+    if not requests:
+        raise RuntimeError(f"no answer within {seconds:.1f} s")
+    if errors > requests * 0.001:
         raise RuntimeError(f"{int(errors)} of {int(requests)} requests failed")
     return {"per_second": requests / micros * 1e6, "p50": p50 / 1e3, "p99": p99 / 1e3, "p999": p999 / 1e3}
 
