@@ -20,7 +20,7 @@ OURS, OTHERS, LIMIT = "#0b6e4f", "#9aa5b1", "#d8dde3"
 def bars(axes, title, unit, values):
     """Draw one number of each server, the largest on top."""
     names = sorted(values, key=values.get)
-    colours = [OURS if name == "Slipway" else LIMIT if name.startswith("uvloop") else OTHERS for name in names]
+    colours = [OURS if name.startswith("Slipway") else LIMIT if name.startswith("uvloop") else OTHERS for name in names]
     drawn = axes.barh(names, [values[name] for name in names], color=colours)
     axes.bar_label(
         drawn, [f"{values[name]:,.{0 if values[name] >= 20 else 2}f}" for name in names], padding=3, fontsize=8
