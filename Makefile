@@ -171,10 +171,16 @@ bench-image: $(SYNCED) ## Measure an environment image from nothing to pushed, b
 bench-cli: $(SYNCED) ## Measure how long the command line takes to start.
 	@$(RUN) python tests/bench/bench_cli.py
 .PHONY: bench-runtime
-bench-runtime: $(SYNCED) ## Measure the runtime beside its peers (20 minutes; QUICK=1: whether it works; FULL=1: all of it, 40; PARTS=, INTO=).
+bench-runtime: $(SYNCED) ## Measure the runtime beside its peers (30 minutes; QUICK=1: whether it works; FULL=1: the whole matrix, 40; PARTS=, PEERS=, INTO=).
 	@PYTHONPATH=hack python3 -m tools ensure wrk h2load >/dev/null
 	@PYTHONPATH=. UV=$(UV) $(RUN) python -m tests.bench.bench_runtime $(if $(QUICK),--quick) $(if $(FULL),--full) \
-		$(if $(PARTS),--parts $(PARTS)) $(if $(INTO),--into $(INTO))
+		$(if $(PARTS),--parts $(PARTS)) $(if $(INTO),--into $(INTO)) $(if $(PEERS),--peers $(PEERS))
+.PHONY: bench-runtime-docs bench-observing
+bench-runtime-docs: $(SYNCED) ## Write a run's tables into docs/benchmarks.md, and draw its plot (INTO=<the run's JSON>).
+	@PYTHONPATH=. UV=$(UV) $(RUN) python -m tests.bench.bench_runtime --docs --into $(INTO)
+bench-observing: $(SYNCED) ## Measure what it costs to count, log, record, trace, encrypt and ask for keys (3 minutes).
+	@PYTHONPATH=hack python3 -m tools ensure wrk >/dev/null
+	@PYTHONPATH=. $(RUN) python -m tests.bench.bench_observing
 .PHONY: bench-native
 bench-native: $(SYNCED) ## Measure a model that answers by itself beside ONNX of it and MLServer.
 	@PYTHONPATH=hack python3 -m tools ensure wrk >/dev/null

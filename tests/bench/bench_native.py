@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.bench_runtime import NAMES
+from tests.bench.runtime_asks import first_answer, request_for
 from tests.bench.runtime_load import closed
 from tests.bench.runtime_models import ROOT, BenchModel, models
 from tests.bench.runtime_peers import CACHE, PEERS, Peer, Ports, environment_of, serving
@@ -81,13 +82,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     memory: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-native-") as name, ExitStack() as stack:
-        running = [stack.enter_context(serving(peer, model, model.protocol_body(1))) for peer in peers]
+        running = [stack.enter_context(serving(peer, model, first_answer(peer, model))) for peer in peers]
         for turn in range(arguments.rounds + 1):
             for rows, connections in CASES:
                 for server in running:
-                    url = f"http://127.0.0.1:{server.ports.http}{server.peer.path}"
+                    request = request_for(server.peer, model, "json", rows)
                     seconds = arguments.seconds if turn else 1  # the first turn warms up
-                    answer = closed(url, model.protocol_body(rows), connections, seconds, Path(name))
+                    answer = closed(server.url(), request, connections, seconds, Path(name))
                     if turn:
                         case = f"{rows} row(s), {connections} connection(s)"
                         found.setdefault(case, {}).setdefault(server.peer.name, []).append(answer)

@@ -1,11 +1,13 @@
 """What it costs to watch: throughput with everything counted, beside the same runtime that counts nothing.
 
-    uv run python tests/bench/bench_observing.py [--seconds 3] [--rounds 5]
+    make bench-observing
+    PYTHONPATH=. uv run python -m tests.bench.bench_observing [--seconds 3] [--rounds 5] [--variants bare traces]
 
 Each variant is a process of its own, pinned to one core; wrk asks from the other one over 64
 connections, one row of JSON a request, the variants in turn, each round in another order. "bare"
 has its recording calls replaced by nothing. The cost is the median of the rounds' own ratios.
-By processor time as well, as it says more on a machine that is shared.
+By processor time as well, as it says more on a machine that is shared. Traces go to a collector on
+the client's core, which takes them and keeps none.
 """
 
 from __future__ import annotations
@@ -18,17 +20,14 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from bench_runtime_smoke import (  # type: ignore[import-not-found]  # the script beside this one
-    asked,
-    free_port,
-    running,
-    write_model,
-)
 from sklearn.datasets import load_breast_cancer  # type: ignore[import-untyped]  # it ships no types
+from tests.bench.bench_runtime_smoke import asked, free_port, running, write_model
+from tests.bench.runtime_everything import HEADERS, Collector, everything, secured, traced
 
 from slipway_operator.exporter.reference import reference
 from slipway_operator.exporter.rows import Input
@@ -41,14 +40,19 @@ for name in ("answered", "answered_together", "ran", "took", "tick"):
 watching.Watch.tick = lambda self: setattr(self, "is_on", False)
 """
 START = "import sys\n{before}\nfrom slipway_runtime.__main__ import main\nsys.exit(main())"
-VARIANTS: dict[str, tuple[str, list[str]]] = {
-    "bare": (NOTHING, ["--watched-features", "0"]),
-    "counters": ("", ["--watched-features", "0"]),
-    "values": ("", []),
-    "log": ("", ["--access-log"]),
-    "records": ("", ["--record-to", "{folder}/records"]),
-    "all": ("", ["--access-log", "--record-to", "{folder}/all", "--trace", "--trace-endpoint", "http://127.0.0.1:9/"]),
+Options = Callable[[Path], list[str]]
+VARIANTS: dict[str, tuple[str, Options]] = {
+    "bare": (NOTHING, lambda _: ["--watched-features", "0"]),
+    "counters": ("", lambda _: ["--watched-features", "0"]),
+    "values": ("", lambda _: []),
+    "log": ("", lambda _: ["--access-log"]),
+    "records": ("", lambda folder: ["--record-to", str(folder / "records-alone")]),
+    "traces": ("", lambda _: traced()),
+    "traces, 10 %": ("", lambda _: [*traced(), "--trace-ratio", "0.1"]),
+    "TLS, keys": ("", secured),
+    "all": ("", everything),
 }
+SECURED = ("TLS, keys", "all")
 
 
 def write_reference(folder: Path) -> None:
@@ -83,6 +87,7 @@ def main() -> None:
         script.write_text(
             f'wrk.method = "POST"\nwrk.body = [[{json.dumps(request)}]]\n'
             'wrk.headers["Content-Type"] = "application/json"\n'
+            + "".join(f'wrk.headers["{key}"] = "{text}"\n' for key, text in HEADERS.items())
         )
         servers = {}
         for variant in arguments.variants:
@@ -91,9 +96,10 @@ def main() -> None:
             command = ["sh", "-c", 'exec "$@" > /dev/null', "sh", "taskset", "-c", "0", sys.executable, "-c"]
             command += [START.format(before=before), "--model-dir", name, "--name", "bench", "--version", "v1"]
             command += ["--model-digest", digest, "--host", "127.0.0.1", "--port", str(port)]
-            command += [one.format(folder=name) for one in more]
+            command += more(folder)
             pid, _ = stack.enter_context(running(command, port))
-            servers[variant] = (pid, f"http://127.0.0.1:{port}/v2/models/bench/infer")
+            scheme = "https" if variant in SECURED else "http"
+            servers[variant] = (pid, f"{scheme}://127.0.0.1:{port}/v2/models/bench/infer")
         for pid, url in servers.values():
             asked(url, script, 1, pid)
         rounds = []
@@ -104,6 +110,7 @@ def main() -> None:
             }
             rounds.append(found)
     report(rounds)
+    print(f"the collector has taken {Collector.taken} batches of spans")
 
 
 def report(rounds: list[dict[str, dict[str, float]]]) -> None:
@@ -116,7 +123,7 @@ def report(rounds: list[dict[str, dict[str, float]]]) -> None:
         costs = {key: 1 - statistics.median(one[variant][key] / one[base][key] for one in rounds) for key in numbers}
         document[variant] = {"medians": numbers, "cost": costs}
         print(
-            f"{variant:9} {numbers['per_second']:9,.0f} req/s ({costs['per_second']:+.1%})"
+            f"{variant:12} {numbers['per_second']:9,.0f} req/s ({costs['per_second']:+.1%})"
             f"  {numbers['per_cpu_second']:9,.0f} per CPU second ({costs['per_cpu_second']:+.1%})"
         )
     results = Path("bench-results")

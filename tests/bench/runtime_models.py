@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BenchModel:
     """A model's folder: ``model.joblib`` for the peers, and beside it what Slipway serves."""
 
@@ -35,6 +35,10 @@ class BenchModel:
     columns: list[str]
     rows: list[list[Any]]
     """A hundred rows to ask with."""
+    labels: list[int]
+    """What the model itself answers to them."""
+    chances: list[float]
+    """The probability of the last class of each."""
 
     @property
     def digest(self) -> str:
@@ -45,31 +49,6 @@ class BenchModel:
     def is_matrix(self) -> bool:
         """Whether all columns are numbers."""
         return all(not isinstance(value, str) for value in self.rows[0])
-
-    def protocol_body(self, rows: int) -> bytes:
-        """Write an infer request of the Open Inference Protocol."""
-        some = self.rows[:rows]
-        if self.is_matrix:
-            flat = [value for row in some for value in row]
-            inputs = [{"name": "input", "datatype": "FP32", "shape": [rows, len(self.columns)], "data": flat}]
-        else:
-            inputs = [
-                {
-                    "name": name,
-                    "datatype": "BYTES" if isinstance(some[0][place], str) else "FP32",
-                    "shape": [rows, 1],
-                    "data": [row[place] for row in some],
-                }
-                for place, name in enumerate(self.columns)
-            ]
-        return json.dumps({"inputs": inputs}).encode()
-
-    def plain_body(self, rows: int) -> bytes:
-        """Write rows as lists or, with strings among them, as objects."""
-        some = self.rows[:rows]
-        return json.dumps(
-            {"rows": some if self.is_matrix else [dict(zip(self.columns, row, strict=True)) for row in some]}
-        ).encode()
 
 
 def models(cache: Path, flights: Path) -> dict[str, BenchModel]:
@@ -92,7 +71,7 @@ def models(cache: Path, flights: Path) -> dict[str, BenchModel]:
         folder = cache / name
         if not (folder / "model.onnx").is_file():
             _export(folder, estimator.fit(frame.to_numpy("float32"), data.target), frame, "")
-        found[name] = BenchModel(name, folder, list(frame.columns), frame[:ROWS].to_numpy().tolist())
+        found[name] = _ready(folder, frame[:ROWS], frame[:ROWS].to_numpy("float32"))
     found["flights"] = _flights(cache / "flights", flights)
     return found
 
@@ -112,7 +91,18 @@ def _flights(folder: Path, tables: Path) -> BenchModel:
         _export(folder, pipeline().fit(part, late.iloc[::8]), asked, source)
         asked.to_csv(sample, index=False)
     rows = pd.read_csv(sample)
-    return BenchModel("flights", folder, list(rows.columns), rows.to_numpy().tolist())
+    return _ready(folder, rows, rows)
+
+
+def _ready(folder: Path, rows: pd.DataFrame, asked: Any) -> BenchModel:
+    """Ask the model itself, once, for what its servers have to answer."""
+    expected = folder / "expected.json"
+    if not expected.is_file():
+        model = joblib.load(folder / "model.joblib")
+        chances = model.predict_proba(asked)[:, -1].tolist()
+        expected.write_text(json.dumps({"labels": model.predict(asked).tolist(), "chances": chances}))
+    known = json.loads(expected.read_text())
+    return BenchModel(folder.name, folder, list(rows.columns), rows.to_numpy().tolist(), **known)
 
 
 def _export(folder: Path, model: Any, sample: pd.DataFrame, path: str) -> None:

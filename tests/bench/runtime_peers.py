@@ -7,7 +7,6 @@ requirements under ``peers/``; nothing of it is in the workspace's lock.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packaging.requirements import Requirement
+from tests.bench import runtime_everything
 from tests.bench.runtime_models import BenchModel
 
 PEERS = Path(__file__).parent / "peers"
@@ -42,7 +42,7 @@ Command = Callable[[str, BenchModel, Ports, Path], list[str]]
 """Python, model, ports and a folder for settings to a command."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Peer:
     """One server."""
 
@@ -53,7 +53,21 @@ class Peer:
     path: str = "/v2/models/bench/infer"
     plain: bool = False
     """Whether it takes rows as lists instead of the protocol's tensors."""
+    table_path: str = ""
+    """Where it takes rows as objects instead, of a model with strings."""
+    table_requirements: str = ""
+    """Name of its environment then, if it is another one: with pandas."""
+    wants_hints: bool = False
+    """Whether parameters must say how it has to read tensors of strings."""
+    is_limit: bool = False
+    """Whether it answers the same whatever it is asked."""
+    is_secure: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+
+    def serves_from(self, model: BenchModel) -> str:
+        """Give the name of the environment that serves a model."""
+        return self.requirements if model.is_matrix else self.table_requirements or self.requirements
 
 
 def slipway(*more: str) -> Command:
@@ -65,6 +79,11 @@ def slipway(*more: str) -> Command:
         return [*start, "--port", str(ports.http), "--grpc-port", str(ports.grpc), *more]
 
     return command
+
+
+def _with_everything(python: str, model: BenchModel, ports: Ports, folder: Path) -> list[str]:
+    command = slipway(*runtime_everything.everything(folder))(python, model, ports, folder)
+    return ["sh", "-c", 'exec "$@" > /dev/null', "sh", *command]  # gigabytes of access log, which others read in a pod
 
 
 def _script(name: str) -> Command:
@@ -92,20 +111,32 @@ SKLEARN = "mlserver_sklearn.SKLearnModel"
 ONNX = {"PYTHONPATH": str(PEERS)}
 PEER_LIST = (
     Peer("Slipway", "", slipway()),
-    Peer("MLServer, as installed", "mlserver", _mlserver(SKLEARN)),
-    Peer("MLServer, no workers", "mlserver", _mlserver(SKLEARN, parallel_workers=0, debug=False)),
+    Peer("Slipway, all on", "", _with_everything, is_secure=True, headers=runtime_everything.HEADERS),
+    Peer("MLServer, as installed", "mlserver", _mlserver(SKLEARN), wants_hints=True),
+    Peer("MLServer, no workers", "mlserver", _mlserver(SKLEARN, parallel_workers=0, debug=False), wants_hints=True),
     Peer(
         "MLServer, ONNX Runtime",
         "mlserver",
         _mlserver("serve_mlserver_onnx.OnnxModel", parallel_workers=0, debug=False),
         environment=ONNX,
+        wants_hints=True,
     ),
     Peer("KServe", "kserve", _script("serve_kserve.py")),
-    Peer("BentoML", "bentoml", _bentoml, "/predict", plain=True),
-    Peer("LitServe", "litserve", _script("serve_litserve.py"), "/predict", plain=True),
-    Peer("FastAPI, joblib", "fastapi", _script("serve_fastapi.py"), "/predict", plain=True),
+    Peer(
+        "BentoML", "bentoml", _bentoml, "/predict", plain=True, table_path="/table", table_requirements="bentoml-table"
+    ),
+    Peer(
+        "LitServe",
+        "litserve",
+        _script("serve_litserve.py"),
+        "/predict",
+        plain=True,
+        table_path="/predict",
+        table_requirements="litserve-table",
+    ),
+    Peer("FastAPI, joblib", "fastapi", _script("serve_fastapi.py"), "/predict", plain=True, table_path="/table"),
     Peer("uvicorn, raw ASGI", "asgi", _script("serve_asgi.py")),
-    Peer("uvloop, hello", "", _script("serve_hello.py"), "/"),
+    Peer("uvloop, hello", "", _script("serve_hello.py"), "/", is_limit=True),
 )
 
 
@@ -140,15 +171,25 @@ def environment_of(requirements: str) -> Path:
     return python
 
 
+def environments() -> list[str]:
+    """Name every environment that a peer needs."""
+    return [*dict.fromkeys(name for peer in PEER_LIST for name in (peer.requirements, peer.table_requirements))]
+
+
 @dataclass
 class Running:
     """A server that answers."""
 
     peer: Peer
+    model: BenchModel
     pid: int
     ports: Ports
     started: float
     """Seconds from the start of its process to the first right answer."""
+
+    def url(self, *, grpc: bool = False) -> str:
+        """Give where it is asked, up to the path."""
+        return f"http{'s' * self.peer.is_secure}://127.0.0.1:{self.ports.grpc if grpc else self.ports.http}"
 
     @property
     def pids(self) -> list[int]:
@@ -172,6 +213,15 @@ class Running:
                 total += int(fields[11]) + int(fields[12])
         return total / os.sysconf("SC_CLK_TCK")
 
+    def settle(self) -> None:
+        """Wait until it is done with what a client has left behind: it would take the next server's core."""
+        end = time.perf_counter() + 5
+        while time.perf_counter() < end:
+            before = self.cpu_seconds
+            time.sleep(0.03)
+            if self.cpu_seconds - before < 0.015:
+                return
+
     @property
     def megabytes(self) -> float:
         """Give the proportional share of memory of all its processes."""
@@ -185,13 +235,18 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(peer: Peer, model: BenchModel, body: bytes) -> Iterator[Running]:
+def serving(peer: Peer, model: BenchModel, is_right: Callable[[Ports], bool]) -> Iterator[Running]:
     """Run a server on its core until the block ends.
+
+    Args:
+        peer: Who serves.
+        model: What it serves.
+        is_right: Asks it, and tells whether it has answered, and rightly.
 
     Raises:
         RuntimeError: If it does not answer in time; the message ends with its last words.
     """
-    python = environment_of(peer.requirements)
+    python = environment_of(peer.serves_from(model))
     with tempfile.TemporaryDirectory(prefix="bench-runtime-") as name:
         folder = Path(name)
         ports = Ports(free_port(), free_port())
@@ -215,28 +270,16 @@ def serving(peer: Peer, model: BenchModel, body: bytes) -> Iterator[Running]:
                 command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True
             )
             try:
-                while not _answers(ports.http, peer.path, body):
+                while not is_right(ports):
                     if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
-                        raise RuntimeError(f"{peer.name} does not answer: {_tail(folder / 'log')}")
+                        raise RuntimeError(f"no right answer: {_tail(folder / 'log')}")
                     time.sleep(0.005)
-                yield Running(peer, process.pid, ports, time.perf_counter() - began)
+                yield Running(peer, model, process.pid, ports, time.perf_counter() - began)
             finally:
                 # Its whole session: some of them fork workers.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-def _answers(port: int, path: str, body: bytes) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status == 200 and bool(answer.read())
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _tail(log: Path) -> str:

@@ -20,7 +20,7 @@ OURS, OTHERS, LIMIT = "#0b6e4f", "#9aa5b1", "#d8dde3"
 def bars(axes, title, unit, values):
     """Draw one number of each server, the largest on top."""
     names = sorted(values, key=values.get)
-    colours = [OURS if name == "Slipway" else LIMIT if name.startswith("uvloop") else OTHERS for name in names]
+    colours = [OURS if name.startswith("Slipway") else LIMIT if name.startswith("uvloop") else OTHERS for name in names]
     drawn = axes.barh(names, [values[name] for name in names], color=colours)
     axes.bar_label(
         drawn, [f"{values[name]:,.{0 if values[name] >= 20 else 2}f}" for name in names], padding=3, fontsize=8
@@ -33,19 +33,23 @@ def bars(axes, title, unit, values):
         axes.spines[side].set_visible(False)
 
 
+def _is_at_a_rate(name):
+    return "open loop" in name or " at " in name
+
+
 def main():
     """Draw the figures that the targets speak of."""
     found = json.loads(Path(sys.argv[1]).read_text())
-    cases = {name: by_peer for name, by_peer in found["medians"].items() if by_peer}
+    cases = {name: by_peer for name, by_peer in found["medians"].items() if by_peer and name in found["core"]}
     panels = [
         (name, "requests a second", {who: one["per_second"] for who, one in by.items()})
         for name, by in cases.items()
-        if "open loop" not in name
+        if not _is_at_a_rate(name)
     ]
     panels += [
         (name, "p99, ms", {who: one["p99"] for who, one in by.items()})
         for name, by in cases.items()
-        if "open loop" in name
+        if _is_at_a_rate(name)
     ]
     facts = found["facts"]
     for title, unit, key in (

@@ -12,7 +12,7 @@ import uvicorn
 options = ort.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 session = ort.InferenceSession(os.environ["BENCH_ONNX"], options, providers=["CPUExecutionProvider"])
-tensor = session.get_inputs()[0].name
+wanted = session.get_inputs()
 HEADERS = [(b"content-type", b"application/json")]
 
 
@@ -26,8 +26,13 @@ async def app(scope, receive, send):
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    given = orjson.loads(body)["inputs"][0]
-    labels, chances = session.run(None, {tensor: np.array(given["data"], np.float32).reshape(given["shape"])})
+    given = orjson.loads(body)["inputs"]
+    arrays = [
+        np.array(one["data"], object if one["datatype"] == "BYTES" else np.float32).reshape(one["shape"])
+        for one in given
+    ]
+    names = [wanted[0].name] if len(given) == 1 else [one["name"] for one in given]
+    labels, chances = session.run(None, dict(zip(names, arrays, strict=True)))
     outputs = [
         {"name": "label", "datatype": "INT64", "shape": labels.shape, "data": labels.ravel()},
         {"name": "probabilities", "datatype": "FP32", "shape": chances.shape, "data": chances.ravel()},

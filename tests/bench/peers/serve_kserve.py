@@ -5,7 +5,20 @@ import os
 import sys
 
 import joblib
+import pandas as pd
 from kserve import InferOutput, InferResponse, Model, ModelServer
+
+
+def _table(payload):
+    """Put columns together."""
+    columns = {}
+    for tensor in payload.inputs:
+        values = tensor.as_numpy().ravel()
+        is_bytes = tensor.datatype == "BYTES"
+        columns[tensor.name] = (
+            [one.decode() if isinstance(one, bytes) else one for one in values] if is_bytes else values
+        )
+    return pd.DataFrame(columns)
 
 
 class Bench(Model):
@@ -19,7 +32,9 @@ class Bench(Model):
 
     async def predict(self, payload, headers=None, response_headers=None):  # noqa: ARG002 -- as it is called
         """Answer."""
-        chances = self.model.predict_proba(payload.inputs[0].as_numpy())
+        is_table = len(payload.inputs) > 1
+        given = _table(payload) if is_table else payload.inputs[0].as_numpy()
+        chances = self.model.predict_proba(given)
         outputs = []
         for name, kind, array in (
             ("label", "INT64", chances.argmax(axis=1)),

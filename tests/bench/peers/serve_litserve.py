@@ -17,8 +17,13 @@ class Api(ls.LitAPI):
         self.model = joblib.load(os.environ["BENCH_MODEL"])
 
     def decode_request(self, request):
-        """Rows to an array."""
-        return np.array(request["rows"])
+        """Rows to an array or, of a model with strings, to a table."""
+        rows = request["rows"]
+        if isinstance(rows[0], list):
+            return np.array(rows)
+        import pandas as pd  # noqa: PLC0415 -- only such a model needs it
+
+        return pd.DataFrame(rows)
 
     def predict(self, x):
         """Compute."""
