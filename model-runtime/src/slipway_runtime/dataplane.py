@@ -95,6 +95,11 @@ class Work:
         self.overdue = math.inf
         """Until when even a patient caller would wait: whoever leaves before has chosen to."""
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return self.sink is not None or self.done is not None
+
     def cancel(self) -> None:
         """Nobody waits for the answer any more; it will not run if it has not yet."""
         self.done = self.sink = None
@@ -285,6 +290,11 @@ class DataPlane:
 
     def _flush(self) -> None:
         turn, self._turn = self._turn, []
+        if self._waiting:
+            # Requests of several rows may pass what is larger; to pass their like would be to push in.
+            least = max(2, min(work.rows for work in self._waiting))
+            self._waiting.extend(work for work in turn if work.rows >= least)
+            turn = [work for work in turn if work.rows < least]
         left = self._loop_seconds
         for batch in self._batches(turn):
             cost = self._cost_fixed + batch.rows * self._cost_row
@@ -302,7 +312,7 @@ class DataPlane:
         batches: list[Batch] = []
         last: dict[object, Batch] = {}
         for work in works:
-            if (work.sink is None and work.done is None) or work.deadline < now:
+            if not work.is_wanted or work.deadline < now:
                 self._queued_rows -= work.rows
                 late = Impatient if work.deadline < work.overdue else TooLate
                 self._fail([work], late("the deadline passed before the model could run"))
@@ -379,7 +389,7 @@ class DataPlane:
     def _fail(self, works: Sequence[Work], error: SlipwayRuntimeError) -> None:
         """Give the error to all of them who still wait, and count those."""
         for work in works:
-            if work.sink is None and work.done is None:
+            if not work.is_wanted:
                 continue
             self._metrics.failed(type(error).__name__)
             try:

@@ -351,3 +351,22 @@ def raised(error):
 def failures(plane):
     counted = plane._metrics.state()["slipway_failures_total"]
     return {labels.split('"')[1]: numbers[0] for labels, numbers in counted.items()}
+
+
+async def test_what_waits_is_passed_by_smaller_requests_and_not_by_its_like(engine):
+    plane = plane_for(engine, loop_seconds=0.005)
+    plane._cost_fixed, plane._cost_row = 0.0, 1e-3
+    engine.gate.clear()
+    long, _ = asked(plane, column(*[1] * 101))
+    await asyncio.sleep(0.01)
+    waiting, _ = asked(plane, column(*[2] * 20))
+    await asyncio.sleep(0.01)
+    like, _ = asked(plane, column(*[3] * 20))
+    smaller, _ = asked(plane, column(4, 4))
+    one, _ = asked(plane, column(5))
+    plane._cost_row = 1e-4  # now all of them could run on the loop
+    await asyncio.sleep(0.01)
+
+    assert [each.done() for each in (waiting, like, smaller, one)] == [False, False, True, True]
+    engine.gate.set()
+    await answers(long, waiting, like)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from slipway_runtime.dataplane import Outcome
+from slipway_runtime.dataplane import Outcome, Work
 from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, TooLarge, UnknownModel
 from slipway_runtime.http.answers import JSON, Answer, answer_to, failure, ok
+from slipway_runtime.http.apart import LARGE as READ_APART
+from slipway_runtime.http.apart import MANY, Apart
 from slipway_runtime.http.common import server_routes, unknown
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.http.known import Shortcut
@@ -16,16 +18,20 @@ from slipway_runtime.http.routing import Route, Routing, getting
 from slipway_runtime.http.usual import UsualInfer
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model
+from slipway_runtime.protocol.alignment import Feeds
 from slipway_runtime.protocol.answers import model_metadata
 from slipway_runtime.protocol.feedback import read_feedback
 from slipway_runtime.protocol.packing import LARGE
-from slipway_runtime.protocol.requests import RequestedOutput, decode_infer, infer_of, json_of
+from slipway_runtime.protocol.requests import InferRequest, RequestedOutput, decode_infer, infer_of, json_of
 from slipway_runtime.protocol.tables import wants_table
+from slipway_runtime.protocol.tensors import Array
 from slipway_runtime.several.endpoint import ModelEndpoint
 
 if TYPE_CHECKING:
     from slipway_runtime.http.page import Page
     from slipway_runtime.observing.recording import Recorder
+
+T = TypeVar("T")
 
 _TRUTHS = 65_536
 _CSV = b"text/csv; charset=utf-8; header=present"
@@ -50,6 +56,7 @@ class Router(Routing):
         self._max_body = max_body
         self._among = among
         self._usual = UsualInfer(model.packer, model.plane, model.writer, metrics)
+        self._apart = Apart()
         self.recorder: Recorder | None = None
         """Where feedback goes, if anything is recorded."""
         self.secure = False
@@ -130,28 +137,59 @@ class Router(Routing):
     def _infer(self, exchange: Exchange) -> None:
         body = self._body(exchange)
         json_length = _json_length(exchange.headers)
+        document: dict[str, Any] | None = None
+        if json_length is None:
+            if len(body) >= LARGE and self._usual.take_large(exchange, body):
+                return
+            if len(body) < READ_APART:
+                document = self._explained(lambda: json_of(body))
+                if self._usual.take(exchange, document):
+                    return
+
+        def read() -> tuple[InferRequest, Feeds, int]:
+            return self._explained(lambda: self._read_infer(body, json_length, document))
+
+        def then(given: tuple[InferRequest, Feeds, int]) -> None:
+            request, feeds, rows = given
+            done = _InferAnswer(self, exchange, request.id, request.outputs, binary=request.binary)
+            exchange.work = self._model.plane.submit(feeds, rows, done, exchange.timeline, deadline=exchange.deadline)
+
+        self._read(exchange, len(body), read, then)
+
+    def _read_infer(
+        self, body: bytes, json_length: int | None, document: dict[str, Any] | None
+    ) -> tuple[InferRequest, Feeds, int]:
+        model = self._model
+        if json_length is None:
+            request = infer_of(document or json_of(body), known=model.writer.names)
+        else:
+            request = decode_infer(body, json_length, model.writer.names)
+        model.writer.check(request.outputs)
+        return request, *model.aligner.align(request.inputs)
+
+    def _explained(self, read: Callable[[], T]) -> T:
+        """Read, and show beside what is wrong a request that would be right."""
         try:
-            self._take_infer(exchange, body, json_length)
+            return read()
         except InvalidRequest as error:
             model = self._model
             right = model.request or f"made of what GET /v2/models/{model.name} tells"
             raise InvalidRequest(f"{error.message} (right would be {right})") from None
 
-    def _take_infer(self, exchange: Exchange, body: bytes, json_length: int | None) -> None:
-        model = self._model
-        if json_length is None:
-            if len(body) >= LARGE and self._usual.take_large(exchange, body):
-                return
-            document = json_of(body)
-            if self._usual.take(exchange, document):
-                return
-            request = infer_of(document, known=model.writer.names)
-        else:
-            request = decode_infer(body, json_length, model.writer.names)
-        model.writer.check(request.outputs)
-        feeds, rows = model.aligner.align(request.inputs)
-        done = _InferAnswer(self, exchange, request.id, request.outputs, binary=request.binary)
-        exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline, deadline=exchange.deadline)
+    def _read(self, exchange: Exchange, size: int, read: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Read a body and go on; a large one is read apart, so that small requests need not wait for it."""
+        if size < READ_APART:
+            then(read())
+            return
+        # By it the connection tells that its client has left.
+        waiting = Work({}, 0, lambda _: None)
+
+        def go_on(result: Callable[[], T]) -> None:
+            if waiting.is_wanted:
+                self._guarded(exchange, lambda _: then(result()))
+
+        self._apart.run(size, read, go_on)
+        exchange.work = waiting
 
     def answer_infer(
         self,
@@ -178,17 +216,32 @@ class Router(Routing):
         headers, body = exchange.headers, self._body(exchange)
         is_table = headers.get(b"content-type", JSON).lower().startswith(b"text/csv")
         as_table = wants_table(headers.get(b"accept", b""))
-        feeds, rows = model.aligner.align(model.rows.read_table(body) if is_table else model.rows.read(body))
 
-        def done(outcome: Outcome) -> None:
-            if isinstance(outcome, SlipwayRuntimeError):
-                exchange.finish(answer_to(outcome))
-            elif as_table:
-                exchange.finish(Answer(200, model.objects.write_table(outcome), _CSV, _VARY))
-            else:
-                exchange.finish(Answer(200, model.objects.write(exchange.request_id, outcome)))
+        def read() -> tuple[Feeds, int]:
+            return model.aligner.align(model.rows.read_table(body) if is_table else model.rows.read(body))
 
-        exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline, deadline=exchange.deadline)
+        def written(outcome: list[Array]) -> Answer:
+            if as_table:
+                return Answer(200, model.objects.write_table(outcome), _CSV, _VARY)
+            return Answer(200, model.objects.write(exchange.request_id, outcome))
+
+        def then(given: tuple[Feeds, int]) -> None:
+            feeds, rows = given
+
+            def done(outcome: Outcome) -> None:
+                if isinstance(outcome, SlipwayRuntimeError):
+                    exchange.finish(answer_to(outcome))
+                elif rows < MANY:
+                    exchange.finish(written(outcome))
+                else:
+                    self._apart.run(0, lambda: written(outcome), finish)
+
+            exchange.work = model.plane.submit(feeds, rows, done, exchange.timeline, deadline=exchange.deadline)
+
+        def finish(result: Callable[[], Answer]) -> None:
+            self._guarded(exchange, lambda _: exchange.finish(result()))
+
+        self._read(exchange, len(body), read, then)
 
     def _feedback(self, exchange: Exchange) -> None:
         if self.recorder is None:

@@ -44,19 +44,25 @@ class Routing:
 
     def handle(self, exchange: Exchange) -> None:
         """Answer a request, now or later; errors become answers."""
+        self._guarded(exchange, self._handle)
+
+    def _handle(self, exchange: Exchange) -> None:
+        route = self._routes.get(exchange.target) or self._find(exchange.target)
+        exchange.endpoint = route.endpoint
+        handler = route.methods.get(exchange.method)
+        if handler is None and exchange.method == b"HEAD":
+            handler = route.methods.get(b"GET")
+        if handler is not None:
+            if b"x-request-timeout" in exchange.headers:
+                exchange.deadline = exchange.started + _timeout(exchange.headers[b"x-request-timeout"])
+            handler(exchange)
+            return
+        allowed = ", ".join(name.decode() for name in route.methods)
+        exchange.finish(failure(405, f"this path takes {allowed}", route.allow))
+
+    def _guarded(self, exchange: Exchange, handler: Handler) -> None:
         try:
-            route = self._routes.get(exchange.target) or self._find(exchange.target)
-            exchange.endpoint = route.endpoint
-            handler = route.methods.get(exchange.method)
-            if handler is None and exchange.method == b"HEAD":
-                handler = route.methods.get(b"GET")
-            if handler is not None:
-                if b"x-request-timeout" in exchange.headers:
-                    exchange.deadline = exchange.started + _timeout(exchange.headers[b"x-request-timeout"])
-                handler(exchange)
-                return
-            allowed = ", ".join(name.decode() for name in route.methods)
-            exchange.finish(failure(405, f"this path takes {allowed}", route.allow))
+            handler(exchange)
         except SlipwayRuntimeError as error:
             self._metrics.failed(type(error).__name__)
             exchange.finish(answer_to(error))
