@@ -305,7 +305,7 @@ class Good:
         asking = asyncio.create_task(self.asks(stop))
         await asyncio.sleep(arguments.alone)
         # As in `fuzz_http`: a process of their own, which leaves the core to the good ones.
-        with ProcessPoolExecutor(1, initializer=os.nice, initargs=(19,)) as pool:
+        with ProcessPoolExecutor(1, initializer=os.nice, initargs=(5,)) as pool:
             await loop.run_in_executor(pool, os.getpid)
             for self.part, kind, count in (
                 ("beside bad calls", "calls", arguments.bad),
@@ -374,7 +374,9 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
         with contextlib.suppress(ProcessLookupError):
             runtime.kill()
         await runtime.wait()
-    return report(one_fuzz, good_ones.parts, seconds, (before, after), [] if lives else ["the runtime ended"], log.read_text())
+    return report(
+        one_fuzz, good_ones.parts, seconds, (before, after), [] if lives else ["the runtime ended"], log.read_text()
+    )
 
 
 def report(

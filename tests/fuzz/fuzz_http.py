@@ -286,7 +286,7 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
         before_memory = megabytes(runtime.pid)
         before = await alone(port, arguments.alone)
         # Bad ones wait for the core that they share with good ones: what those took is the runtime's doing.
-        with ProcessPoolExecutor(1, initializer=os.nice, initargs=(19,)) as pool:
+        with ProcessPoolExecutor(1, initializer=os.nice, initargs=(5,)) as pool:
             crowded, others, crowd_spent = await beside(pool, runtime.pid, port, arguments, bad=False)
             attended, found, spent = await beside(pool, runtime.pid, port, arguments, bad=True)
         after = await alone(port, arguments.alone)
