@@ -13,7 +13,7 @@ from tools import __main__ as tools
 
 BUILT = Path(__file__).parents[2] / "build" / "images.json"
 IMAGES = json.loads(BUILT.read_text())["images"] if BUILT.exists() else {}
-SHELLS = set("sh bash rbash dash ash zsh ksh mksh csh tcsh fish busybox toybox".split())
+SHELLS = {"sh", "bash", "rbash", "dash", "ash", "zsh", "ksh", "mksh", "csh", "tcsh", "fish", "busybox", "toybox"}
 
 pytestmark = pytest.mark.skipif(not IMAGES, reason="no images of this tree were built: `make images`")
 

@@ -22,6 +22,8 @@ import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  #
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 with atheris.instrument_imports(include=["slipway_runtime"]):
+    from tests.fuzz.wired import CALL, FIELDS, FRAMES, MESSAGE, WORKER_ANSWER, Wired
+
     from slipway_runtime.engines.onnx_file import refuse_external_data
     from slipway_runtime.errors import SlipwayRuntimeError
     from slipway_runtime.grpc.codec import read_infer
@@ -37,8 +39,6 @@ with atheris.instrument_imports(include=["slipway_runtime"]):
     from slipway_runtime.protocol.rows import RowReader
     from slipway_runtime.protocol.signature import read_signature
     from slipway_runtime.protocol.tables import read_table, wants_table
-
-    from tests.fuzz.wired import CALL, FIELDS, FRAMES, MESSAGE, WORKER_ANSWER, Wired
 
 from tests.fuzz.attacks import GOOD, ROWS, TABLE, request
 from tests.unit.runtime.conftest import echo, linear
@@ -127,7 +127,7 @@ PARSERS = {
 _NAMES = list(PARSERS)
 _ONLY = os.environ.get("ONLY")
 
-SEEDS = {
+SEEDS: dict[str, list[bytes | str]] = {
     "infer": [json.dumps(GOOD).encode()],
     "binary": [b"\x40" + json.dumps(GOOD).encode()],
     "rows": [json.dumps(ROWS).encode()],
@@ -139,7 +139,7 @@ SEEDS = {
     "message": [MESSAGE],
     "headers": [FIELDS, FIELDS + b"\0\0\0" + FIELDS],
     "inflated": [gzip.compress(bytes(9)), gzip.compress(bytes(20_000)), b"\x78\x9c\x63\x00\x00\x00\x01\x00\x01"],
-    "frames": FRAMES,
+    "frames": [*FRAMES],
     "http2": [CALL],
     "http1": [
         b"\x20" + request(json.dumps(GOOD).encode()) + request(json.dumps(ROWS).encode(), path="/predict"),

@@ -56,7 +56,7 @@ FRAMES = [
     )
     for one in (
         [(4, 0, 0, b""), (1, 4, 1, FIELDS), (0, 1, 1, _BODY)],
-        [(4, 0, 0, b"\0\4\0\0\0\1"), (1, 0, 1, FIELDS[:9]), (9, 4, 1, FIELDS[9:]), (0, 1, 1, _BODY), (8, 0, 1, b"\0\1\0\0")],
+        [(4, 0, 0, b"\0\4\0\0\0\1"), (1, 0, 1, FIELDS[:9]), (9, 4, 1, FIELDS[9:]), (8, 0, 0, b"\0\1\0\0")],
         [(4, 0, 0, b""), (1, 5, 1, FIELDS), (3, 0, 1, bytes(4)), (2, 0, 3, bytes(5)), (7, 0, 0, bytes(8))],
     )
 ]  # fmt: skip
@@ -145,9 +145,9 @@ class Wired:
         )
         self._model = load_model(options, metrics)
         self._server = Server([self._model], metrics, ServerOptions())
-        self._shared = self._server._shared  # noqa: SLF001 -- what its connections share
+        self._shared = self._server._shared
         self._site = Site([self._model], self._shared, GrpcLimits())
-        self._server._ready(ready=True)  # noqa: SLF001 -- as when it listens
+        self._server._ready(ready=True)
         self._site.ready(ready=True)
         self._engine = self._worker_engine()
 
@@ -212,11 +212,11 @@ class Wired:
         with theirs, contextlib.suppress(SlipwayRuntimeError):
             theirs.sendall(answer)
             theirs.shutdown(socket.SHUT_WR)
-            self._engine._connection = ours  # noqa: SLF001 -- as if it had connected
+            self._engine._connection = ours
             try:
                 self._engine.run({"a": np.ones((1, 1))})
             finally:
-                self._engine._hang_up()  # noqa: SLF001 -- each input has its own
+                self._engine._hang_up()
                 ours.close()
 
     def _worker_engine(self) -> WorkerEngine:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
-from threadpoolctl import threadpool_limits
 from tests.unit.exporter.test_export import flights, frame_pipeline
+from threadpoolctl import threadpool_limits
 
 from slipway_runtime.dataplane import DataPlane, PackedWork, PlaneLimits
 from slipway_runtime.metrics import Metrics
