@@ -60,7 +60,7 @@ test-browser: $(SYNCED) ## Use the runtime's page as a person does, in a real br
 	@$(RUN) pytest -q -p no:cacheprovider tests/browser
 
 .PHONY: soak-runtime
-soak-runtime: $(SYNCED) ## Load the runtime with everything switched on for five minutes, and see that nothing grows.
+soak-runtime: $(SYNCED) ## Load the runtime with TLS, keys, gRPC, traces, records, values and workers for five minutes, and see that nothing grows.
 	@$(RUN) python tests/bench/soak_runtime.py
 .PHONY: fuzz-runtime
 fuzz-runtime: $(SYNCED) ## Attack the runtime: 100,000 bad requests beside good ones, its OpenAPI document, its parsers (bounded).

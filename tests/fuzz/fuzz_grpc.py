@@ -5,7 +5,9 @@
 Bad calls are well framed and wrong within (messages, metadata, lengths, compression); broken
 ones are good bytes of HTTP/2 with some of them changed, left out or put elsewhere. It ends with 1
 where a bad call got no status or one that tells of a failure or of the inside, or counts as a
-5xx, where a good call failed, or where the runtime ended or kept the memory.
+5xx, where a good call failed, or where the runtime ended or kept the memory. Good calls come at one
+rate all the time, and what they took before, beside the bad ones and after is printed; bad ones are
+paced, and runtime and clients have cores of their own (`tests.fuzz.fuzz_http.apart`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
+import os
 import random
 import re
 import socket
@@ -24,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +37,15 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.fuzz.attacks import faults_of
+from tests.fuzz.fuzz_http import Asked, apart
 from tests.unit.runtime.conftest import echo
 
 from slipway_runtime.grpc.frames import DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, frame
 from slipway_runtime.grpc.messages import message_class
 
 CONNECTIONS = 8
-GOOD_SECONDS = 0.02
+GOOD_RATE = 100
+"""Good calls a second, all the time."""
 LEAKS = re.compile(r"Traceback|File \"|site-packages|\.venv|slipway_runtime|onnxruntime|hpack|numpy|/tmp/|failed on")
 HELLO = PREFACE + frame(4, 0, 0)
 FIELDS = {
@@ -118,6 +124,7 @@ IN_BODY = {
     "bomb": lambda *_: framed(BOMB, 1),
 }
 """Bodies that are no message, or not the one that they say."""
+GOOD_BODY = framed(good().SerializeToString())
 ATTACKS = (*IN_FIELDS, *IN_REQUEST, *IN_TENSOR, *IN_BODY, "raw")
 
 
@@ -191,20 +198,22 @@ class Client:
 class Fuzz:
     """What is asked, and what came of it."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, seed: int, rate: float) -> None:
         self.port = port
         self.seed = seed
+        self.pause = CONNECTIONS / rate
         self.statuses: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.seconds: list[float] = []
         self.refused = self.broken = self.good_after_all = 0
 
     async def calls(self, place: int, count: int) -> None:
         """Make bad calls, one after the other."""
         chance = random.Random(self.seed * 1000 + place)  # noqa: S311 -- repeatable
         client = await Client.connect(self.port)
+        due = time.perf_counter()
         while self.refused < count:
+            due = await paced(due, self.pause)
             name, fields, body = bad_call(chance)
             try:
                 found, _, going = await asyncio.wait_for(client.call(fields, body), 20)
@@ -241,7 +250,9 @@ class Fuzz:
             + frame(6, 0, 0, bytes(8))
             for stream in (1, 3)
         )
+        due = time.perf_counter()
         while self.broken < count:
+            due = await paced(due, self.pause)
             self.broken += 1
             keep = chance.choice((0, len(PREFACE), len(HELLO), len(HELLO)))
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -255,24 +266,75 @@ class Fuzz:
                 self.wrong.append("a broken connection was kept open")
             writer.close()
 
+
+class Good:
+    """Good calls at one rate all the time, whatever the answers take."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.parts = {name: Asked() for name in ("before", "beside bad calls", "beside broken frames", "after")}
+        self.part = "before"
+        self._free: list[Client] = []
+
     async def asks(self, stop: asyncio.Event) -> None:
-        """Make good calls at a fixed pace."""
-        client = await Client.connect(self.port)
-        body = framed(good().SerializeToString())
+        """Make them until told to stop."""
+        due, tasks = time.perf_counter(), set[asyncio.Task[None]]()
         while not stop.is_set():
-            begun = time.perf_counter()
-            try:
-                found, content, going = await asyncio.wait_for(client.call(FIELDS, body), 20)
-                if found.get("grpc-status") != "0" or b"UA" not in content:
-                    self.wrong.append(f"a good call got {found}")
-                if not going:
-                    client = await Client.connect(self.port)
-            except (EOFError, OSError, TimeoutError) as error:
-                self.wrong.append(f"a good call got {error!r}")
-                client = await Client.connect(self.port)
-            self.seconds.append(time.perf_counter() - begun)
-            await asyncio.sleep(GOOD_SECONDS)
-        client.writer.close()
+            due = await paced(due, 1 / GOOD_RATE)
+            task = asyncio.create_task(self._one(due, self.parts[self.part]))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.gather(*tasks)
+        for client in self._free:
+            client.writer.close()
+
+    async def _one(self, due: float, asked: Asked) -> None:
+        try:
+            client = self._free.pop() if self._free else await Client.connect(self.port)
+            found, content, going = await asyncio.wait_for(client.call(FIELDS, GOOD_BODY), 20)
+            if found.get("grpc-status") != "0" or b"UA" not in content:
+                asked.failed.append(f"a good call got {found}")
+            if going:
+                self._free.append(client)
+            asked.seconds.append(time.perf_counter() - due)
+        except (EOFError, OSError, TimeoutError) as error:
+            asked.failed.append(f"a good call got {error!r}")
+
+    async def beside(self, found: Fuzz, arguments: argparse.Namespace) -> Fuzz:
+        """Make them alone, beside bad calls, beside broken frames, and alone again; gives what came of the bad."""
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        asking = asyncio.create_task(self.asks(stop))
+        await asyncio.sleep(arguments.alone)
+        # As in `fuzz_http`: a process of their own, which leaves the core to the good ones.
+        with ProcessPoolExecutor(1, initializer=os.nice, initargs=(5,)) as pool:
+            await loop.run_in_executor(pool, os.getpid)
+            for self.part, kind, count in (
+                ("beside bad calls", "calls", arguments.bad),
+                ("beside broken frames", "breaks", arguments.broken),
+            ):
+                found = await loop.run_in_executor(pool, attacked, found, kind, count)
+        self.part = "after"
+        await asyncio.sleep(arguments.alone)
+        stop.set()
+        await asking
+        return found
+
+
+def attacked(found: Fuzz, kind: str, count: int) -> Fuzz:
+    """Attack over all connections at once."""
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(getattr(found, kind)(place, count) for place in range(CONNECTIONS)))
+
+    uvloop.run(all_of_them())
+    return found
+
+
+async def paced(due: float, pause: float) -> float:
+    """Wait until the next one is due; gives when that was."""
+    due += pause
+    await asyncio.sleep(max(0.0, due - time.perf_counter()))
+    return due
 
 
 def megabytes(pid: int) -> float:
@@ -295,22 +357,18 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
     with log.open("wb") as file:
         runtime = await asyncio.create_subprocess_exec(sys.executable, "-m", "slipway_runtime", *options, stderr=file)
     try:
-        one_fuzz = Fuzz(int(ports[1]), arguments.seed)
+        print(apart(runtime.pid))
+        one_fuzz = Fuzz(int(ports[1]), arguments.seed, arguments.rate)
         for _ in range(400):
             with contextlib.suppress(OSError):
                 await (await Client.connect(one_fuzz.port)).call(FIELDS, framed(good().SerializeToString()))
                 break
             await asyncio.sleep(0.05)
-        stop = asyncio.Event()
-        asking = asyncio.create_task(one_fuzz.asks(stop))
         before = megabytes(runtime.pid)
         begun = time.perf_counter()
-        await asyncio.gather(*(one_fuzz.calls(place, arguments.bad) for place in range(CONNECTIONS)))
-        await asyncio.gather(*(one_fuzz.breaks(place, arguments.broken) for place in range(CONNECTIONS)))
+        good_ones = Good(one_fuzz.port)
+        one_fuzz = await good_ones.beside(one_fuzz, arguments)
         seconds = time.perf_counter() - begun
-        await asyncio.sleep(2)
-        stop.set()
-        await asking
         after = megabytes(runtime.pid)
         faults = await faults_of(int(ports[0]))
         lives = runtime.returncode is None
@@ -319,19 +377,29 @@ async def fuzz(arguments: argparse.Namespace, folder: Path) -> int:
             runtime.kill()
         await runtime.wait()
     failed = faults if lives else ["the runtime ended"]
-    return report(one_fuzz, seconds, (before, after), failed, log.read_text())
+    return report(one_fuzz, good_ones.parts, seconds, (before, after), failed, log.read_text())
 
 
-def report(found: Fuzz, seconds: float, memory: tuple[float, float], failed: list[str], log: str) -> int:
+def report(
+    found: Fuzz,
+    parts: dict[str, Asked],
+    seconds: float,
+    memory: tuple[float, float],
+    failed: list[str],
+    log: str,
+) -> int:
     """Print what came of it; gives the exit status."""
     print(f"{found.refused} bad calls refused, {found.broken} broken connections, in {seconds:.0f} s")
     print("  " + ", ".join(f"{name} {count}" for name, count in found.kinds.most_common()))
     print("  by status: " + ", ".join(f"{status}: {count}" for status, count in found.statuses.most_common()))
     print(f"  {found.good_after_all} turned out to be good")
-    millis = sorted(1000 * one for one in found.seconds)
-    print(f"{len(millis)} good calls beside them, p50 {statistics.median(millis):.2f} ms, max {millis[-1]:.2f} ms")
+    for name, part in parts.items():
+        print(f"{name}: {part.shown()}")
+    alone = statistics.median(parts["before"].seconds + parts["after"].seconds)
+    beside = statistics.median(parts["beside bad calls"].seconds)
+    print(f"good calls beside bad ones took {beside / alone:.2f} times as long as alone (medians)")
     print(f"memory {memory[0]:.0f} MB before, {memory[1]:.0f} MB after")
-    failed += found.wrong
+    failed += [*found.wrong, *(line for part in parts.values() for line in part.failed)]
     failed += [f"logged: {line[:300]}" for line in log.splitlines() if '"trace"' in line or "Traceback" in line]
     if memory[1] > memory[0] + 80:
         failed.append("the runtime kept the memory")
@@ -345,6 +413,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--bad", type=int, default=20_000, help="bad calls that must be refused")
     parser.add_argument("--broken", type=int, default=2000, help="connections with broken frames")
+    parser.add_argument("--rate", type=float, default=500, help="bad calls, or broken connections, a second")
+    parser.add_argument("--alone", type=float, default=8, help="seconds of good calls alone, before and after")
     parser.add_argument("--seed", type=int, default=1)
     with tempfile.TemporaryDirectory(prefix="slipway-secret-place-") as name:
         return uvloop.run(fuzz(parser.parse_args(), Path(name)))

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "runtime-tests.md").read_text()
-TESTS = sorted(set(re.findall(r"((?:unit|clients|browser)/[a-z0-9_/]*test_[a-z0-9_]+\.py)::(test_\w+)", PAGE)))
+TESTS = sorted(set(re.findall(r"((?:unit|cluster|clients|browser)/[a-z0-9_/]*test_[a-z0-9_]+\.py)::(test_\w+)", PAGE)))
 TARGETS = sorted(set(re.findall(r"`make ([a-z0-9-]+)`", PAGE)))
 FILES = sorted(set(re.findall(r"`(tests/[a-z0-9_/]+\.py)`", PAGE)))
 

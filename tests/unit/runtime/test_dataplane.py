@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 from time import perf_counter, sleep
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from slipway_runtime.dataplane import DataPlane, PackedWork, PlaneLimits, Work
+from slipway_runtime.dataplane import DataPlane, PlaneLimits, Work
 from slipway_runtime.errors import EngineFailed, Impatient, Overloaded, Refused, TooLate, Unavailable
 from slipway_runtime.metrics import Metrics
-from slipway_runtime.protocol.packing import Packed
 
 
 class Doubling:
@@ -234,50 +230,6 @@ async def test_patience_grows_with_what_the_examples_took_and_with_the_rows(engi
     assert one.overdue - begun > plane.patience + 0.6
     assert other.overdue - one.overdue == pytest.approx(19 * plane.patience / 2)
     await answers(few, many)
-
-
-def test_batched_answers_are_those_of_each_request_alone(toy):
-    """However requests are batched, mixed and capped: within what a certificate allows (1e-5)."""
-    matrix = toy.packer.matrix
-    engine = toy.plane._engine
-
-    class Sums:
-        def settle(self, works, outcome):
-            start = 0
-            for work in works:
-                work.caller([output[start : start + work.rows] for output in outcome])
-                start += work.rows
-
-    async def run(sizes, packed, cap, seed):
-        plane = DataPlane(engine, Metrics("m", "v"), limits=PlaneLimits(batch_rows=cap), matrix=matrix)
-        loop = asyncio.get_running_loop()
-        rng = np.random.default_rng(seed)
-        sent, waiting = [], []
-        for rows, as_bytes in zip(sizes, packed, strict=False):
-            array = rng.normal(size=(rows, 2)).astype(np.float32)
-            future = loop.create_future()
-            if as_bytes:
-                packed_rows = Packed(array.tobytes(), rows, None)
-                plane.enqueue(PackedWork(packed_rows, matrix.shape[1:], Sums(), future.set_result, math.inf))
-            else:
-                plane.submit({matrix.tensor: array}, rows, future.set_result)
-            sent.append(array)
-            waiting.append(future)
-        for array, outputs in zip(sent, await asyncio.gather(*waiting), strict=True):
-            for alone, together in zip(engine.run({matrix.tensor: array}), outputs, strict=True):
-                np.testing.assert_allclose(together, alone, atol=1e-5, rtol=0)
-
-    @given(
-        st.lists(st.integers(1, 80), min_size=1, max_size=12),
-        st.lists(st.booleans(), min_size=12, max_size=12),
-        st.integers(1, 70),
-        st.integers(0, 1000),
-    )
-    @settings(max_examples=100, deadline=None)
-    def check(sizes, packed, cap, seed):
-        asyncio.run(run(sizes, packed, cap, seed))
-
-    check()
 
 
 async def test_an_answer_that_cannot_be_written_is_an_error_for_who_waits(engine, caplog):

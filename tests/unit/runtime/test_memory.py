@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import httpx
 import numpy as np
+from tests.unit.runtime.test_process import process, ready
 
+from lab.ports import free_port
 from slipway_runtime.memory import Thrift
 
 MB = 1 << 20
@@ -86,3 +94,33 @@ def test_a_process_gives_back():
     grown, kept = map(int, said.stdout.split())
     assert grown > 80 * MB
     assert kept < 40 * MB
+
+
+ROW = {"carrier": "UA", "distance": 719, "month": 2}
+FIRST, BURST = (json.dumps({"rows": [ROW] * count}).encode() for count in (1, 40_000))
+
+
+def held(pid: int, of: str) -> int:
+    """Give bytes of a process: its share of memory now, or the most that it had."""
+    name, file = {"now": ("Pss", "smaps_rollup"), "most": ("VmHWM", "status")}[of]
+    found = re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
+    return int(found[1]) << 10  # type: ignore[index]  # the kernel writes it
+
+
+async def test_a_server_gives_back_after_a_burst(parts, tmp_path):
+    """What it held for the burst, but what `Thrift` says is not worth it, and a little that the heap has lost."""
+    port = free_port()
+    async with process(parts.echo().write(tmp_path), port=port) as one:
+        await ready(port)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
+            await client.post("/predict", content=FIRST)
+            before = held(one.pid, "now")
+            answers = await asyncio.gather(*(client.post("/predict", content=BURST) for _ in range(4)))
+        most = held(one.pid, "most")
+        end = time.monotonic() + 30
+        while (after := held(one.pid, "now")) > before + 30 * MB and time.monotonic() < end:  # noqa: ASYNC110 -- the kernel tells nobody
+            await asyncio.sleep(0.2)
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert most > before + 60 * MB, "a burst that needs little shows nothing"
+    assert after <= before + 30 * MB, f"{before >> 20} MB before, {most >> 20} at most, {after >> 20} after"

@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
+from tests.unit.runtime.wire import INFER as CALL
+from tests.unit.runtime.wire import rows, wired_to
 
 from lab.ports import free_port
 
@@ -100,6 +102,48 @@ async def test_sigterm_fails_no_request_and_ends_idle_connections(parts, tmp_pat
         assert all(answered > 2 and closed > 0 for answered, closed in counts), counts
         assert await asyncio.wait_for(one.wait(), 15) == 0
         idle_writer.close()
+
+
+async def call_until(stop: asyncio.Event, port: int, together: int) -> tuple[int, int]:
+    """Make some calls at a time, over one connection until it is told to go; gives answers and how often it was."""
+    answered = told = 0
+    while not stop.is_set():
+        async with wired_to(port) as wire:
+            while not stop.is_set() and not wire.goaways:
+                with wire.at_once():
+                    streams = [wire.call(CALL, rows((1, number))) for number in range(together)]
+                await wire.until(lambda: all(wire.replies[one].ended for one in streams))  # noqa: B023 -- awaited here
+                assert [wire.replies[one].code for one in streams] == [0] * together
+                answered += together
+            told += bool(wire.goaways)
+    return answered, told
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_sigterm_fails_no_call_and_tells_clients_to_go(parts, tmp_path, workers):
+    port, grpc_port = free_port(), free_port()
+    more = ("--grpc-port", str(grpc_port), "--drain-seconds", "4", "--workers", workers)
+    async with process(parts.linear().write(tmp_path), *more, port=port) as one:
+        await ready(port)
+        stop = asyncio.Event()
+        clients = [asyncio.create_task(call_until(stop, grpc_port, together)) for together in (1, 1, 8, 40)]
+        await asyncio.sleep(0.4)
+
+        async with wired_to(grpc_port) as begun:
+            await begun.reply(CALL, rows((1, 0)))
+            late = begun.call(CALL, rows((1, 0)), end=False)
+            one.send_signal(signal.SIGTERM)
+            await begun.until(lambda: len(begun.goaways) == 2)
+            begun.writer.write(b"\0\0\0\0\1" + late.to_bytes(4, "big"))  # the end of its body
+            await begun.until(lambda: begun.replies[late].ended and begun.closed)
+        await asyncio.sleep(0.4)
+        stop.set()  # the endpoints are gone: nobody comes any more
+        counts = await asyncio.gather(*clients)
+
+        assert begun.replies[late].code == 0
+        assert [(last, code) for code, last in begun.goaways] == [(2**31 - 1, 0), (late, 0)]
+        assert all(answered > 2 and told > 0 for answered, told in counts), counts
+        assert await asyncio.wait_for(one.wait(), 15) == 0
 
 
 async def test_what_has_begun_is_answered_after_it_stopped_listening(parts, tmp_path):

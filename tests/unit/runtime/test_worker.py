@@ -294,6 +294,7 @@ def framed(header, body=b"", magic=b"SLW1"):
         pytest.param(framed({"outputs": [TWICE, GREETING], "bytes": 13, "file": "pipe"}), id="file-is-a-pipe"),
         pytest.param(framed({"outputs": [TWICE, GREETING], "bytes": 13, "file": "../secret"}), id="file-outside"),
         pytest.param(framed({"outputs": [TWICE, GREETING], "bytes": 13, "file": "link"}), id="file-is-a-link"),
+        pytest.param(framed({"outputs": [TWICE, GREETING], "bytes": 13, "file": "a\0b"}), id="file-is-no-name"),
     ],
 )
 def test_a_hostile_worker_gets_nowhere(tmp_path, answer):

@@ -144,7 +144,13 @@ def texts(fields: Any) -> dict[str, str]:
 
 @asynccontextmanager
 async def wired(running: Any, *, updates: bool = True, window: int | None = None) -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.server.grpc_port)
+    async with wired_to(running.server.grpc_port, updates=updates, window=window) as wire:
+        yield wire
+
+
+@asynccontextmanager
+async def wired_to(port: int, *, updates: bool = True, window: int | None = None) -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     wire = Wire(reader, writer, updates=updates)
     wire.h2.initiate_connection()
     if window is not None:

@@ -250,6 +250,8 @@ class WorkerEngine:
 
     def _read(self, name: str, length: int) -> bytes:
         """Read from a file of the worker's: a regular one, in this directory, and no further than it goes."""
+        if "\0" in name:
+            raise EngineFailed("the model's worker names something that is no file")
         handle = os.open(
             self._path.parent / Path(name).name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         )

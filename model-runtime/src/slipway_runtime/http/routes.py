@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from slipway_runtime.dataplane import Outcome, Work
-from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, TooLarge, UnknownModel
+from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, UnknownModel
 from slipway_runtime.http.answers import JSON, Answer, answer_to, failure, ok
 from slipway_runtime.http.apart import LARGE as READ_APART
 from slipway_runtime.http.apart import MANY, Apart
@@ -20,6 +19,7 @@ from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model
 from slipway_runtime.protocol.alignment import Feeds
 from slipway_runtime.protocol.answers import model_metadata
+from slipway_runtime.protocol.compression import inflated
 from slipway_runtime.protocol.feedback import read_feedback
 from slipway_runtime.protocol.packing import LARGE
 from slipway_runtime.protocol.requests import InferRequest, RequestedOutput, decode_infer, infer_of, json_of
@@ -257,7 +257,7 @@ class Router(Routing):
         encoding = headers.get(b"content-encoding")
         if encoding is None or encoding.lower() == b"identity":
             return exchange.body
-        return _inflated(exchange.body, encoding.lower(), self._max_body)
+        return inflated(exchange.body, encoding.lower(), self._max_body, "Content-Encoding")
 
 
 class _InferAnswer:
@@ -294,30 +294,3 @@ def _json_length(headers: dict[bytes, bytes]) -> int | None:
     if not value.isdigit() or len(value) > 12:
         raise InvalidRequest("Inference-Header-Content-Length must be the number of bytes of the JSON")
     return int(value)
-
-
-_WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
-_MOST_INFLATED = 1032
-"""Bytes that deflate can make of one."""
-
-
-def _inflated(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """Decompress a body, never to more than the limit."""
-    bits = _WINDOW_BITS.get(encoding)
-    if bits is None:
-        raise InvalidRequest("Content-Encoding must be gzip, deflate or identity")
-    too_large = TooLarge(f"the body is larger than {limit} bytes; send fewer rows in one request")
-    if bits == _WINDOW_BITS[b"gzip"] and limit < int.from_bytes(body[-4:], "little") <= len(body) * _MOST_INFLATED:
-        # It says its own size at its end, so that a bomb need not be set off to be known. (In a body that was cut
-        # off there is some other number, but seldom one that its length could come to.)
-        raise too_large
-    inflater = zlib.decompressobj(bits)
-    try:
-        plain = inflater.decompress(body, limit + 1)
-    except zlib.error:
-        raise InvalidRequest("the body is not compressed as Content-Encoding says") from None
-    if len(plain) > limit:
-        raise too_large
-    if not inflater.eof or inflater.unused_data:
-        raise InvalidRequest("the body is not compressed as Content-Encoding says")
-    return plain
