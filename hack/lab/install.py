@@ -25,7 +25,9 @@ GIT_PORT = 9418
 SMALL_PACKAGE = "six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
 """A line of a lock file: a small wheel that depends on nothing."""
 COMMON_LIST = "sklearn-2023"
-"""The package list that the lab's platform publishes, in the versions 1 and 2."""
+"""A package list that the lab's platform publishes, in the versions 1 and 2."""
+OTHER_LIST = "sklearn-2023-six"
+"""Another one, whose version 1 holds what version 2 of the first one does."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +65,25 @@ def lab_of_its_own(folder: Path) -> Iterator[Lab]:
 
 def install(lab: Lab, *values: str) -> None:
     """Install or upgrade the chart with this tree's images, and wait until the operator is ready."""
-    command = [str(lab.helm), "upgrade", "--install", RELEASE, str(ROOT / "charts" / "slipway")]
+    command = ["upgrade", "--install", RELEASE, str(ROOT / "charts" / "slipway")]
     command += ["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "5m"]
     command += ["--values", str(ROOT / "build" / "images-values.yaml"), *machine_values()]
-    command += ["--values", str(_platform()), *values]
-    if lab.kube.context:
-        command += ["--kube-context", lab.kube.context]
-    done = subprocess.run(
-        command,
+    done = helm(lab, *command, "--values", str(_platform()), *values)
+    if done.returncode != 0:
+        pods = _or_empty(lab.kube, "get", "pods", "-n", NAMESPACE)
+        tell.fail(f"helm could not install Slipway:\n{done.stderr.strip()}\n{pods}")
+
+
+def helm(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run helm on the lab's cluster."""
+    context = ["--kube-context", lab.kube.context] if lab.kube.context else []
+    return subprocess.run(
+        [str(lab.helm), *arguments, *context],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "KUBECONFIG": str(lab.kube.kubeconfig)},
     )
-    if done.returncode != 0:
-        pods = _or_empty(lab.kube, "get", "pods", "-n", NAMESPACE)
-        tell.fail(f"helm could not install Slipway:\n{done.stderr.strip()}\n{pods}")
 
 
 def machine_values() -> list[str]:
@@ -96,7 +101,7 @@ def machine_values() -> list[str]:
 
 
 def _platform() -> Path:
-    """Write the values of the lab's platform: two versions of a package list, and Jobs that ask for little.
+    """Write the values of the lab's platform: two package lists, one in two versions, and Jobs that ask for little.
 
     What a Job asks for is kept for it while it runs; on two cores many of them would wait for a place, not for work.
     """
@@ -104,8 +109,9 @@ def _platform() -> Path:
     one = {"name": COMMON_LIST, "version": "1", "python": "3.11", "requirements": requirements}
     # A package that nothing else needs makes the second version another environment.
     two = one | {"version": "2", "requirements": requirements + SMALL_PACKAGE}
+    other = two | {"name": OTHER_LIST, "version": "1"}
     path = ROOT / "build" / "lab-values.yaml"
-    path.write_text(json.dumps({"packageLists": [one, two], "jobs": {"cpuRequest": "100m"}}))
+    path.write_text(json.dumps({"packageLists": [one, two, other], "jobs": {"cpuRequest": "100m"}}))
     return path
 
 
