@@ -9,7 +9,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,30 +42,24 @@ def served(lab: Lab, namespace: str) -> Iterator[str]:
     install(lab)
 
 
-@pytest.fixture(scope="module")
-def chart(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Manifest], Path]:
-    """Write a chart of one resource."""
-
-    def write(manifest: Manifest) -> Path:
-        folder = tmp_path_factory.mktemp("chart")
-        (folder / "templates").mkdir()
-        (folder / "Chart.yaml").write_text("apiVersion: v2\nname: model\nversion: 1.0.0\n")
-        (folder / "templates" / "model.json").write_text(json.dumps(manifest))
-        return folder
-
-    return write
-
-
 def wanted(lab: Lab, namespace: str, name: str, ref: str = "main") -> Manifest:
     return model_deployment(name, namespace, trained_spec({"git": {"url": lab.git.url(NAME), "ref": ref}}))
 
 
+def install_model(lab: Lab, manifest: Manifest, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Let helm install a chart of one resource and wait for it."""
+    (folder / "templates").mkdir()
+    (folder / "Chart.yaml").write_text("apiVersion: v2\nname: model\nversion: 1.0.0\n")
+    (folder / "templates" / "model.json").write_text(json.dumps(manifest))
+    meta = manifest["metadata"]
+    return helm(lab, "install", meta["name"], str(folder), "-n", meta["namespace"], "--wait", "--timeout", "3m")
+
+
 @pytest.fixture(scope="module")
-def shown(lab: Lab, served: str, chart: Callable[[Manifest], Path], tmp_path_factory: pytest.TempPathFactory) -> Shown:
+def shown(lab: Lab, served: str, tmp_path_factory: pytest.TempPathFactory) -> Shown:
     """Install a model by a chart of its own, and watch."""
-    folder = tmp_path_factory.mktemp("shown")
-    lab.git.publish(NAME, write_trained_project(folder / "tree"))
-    printed = folder / "printed"
+    lab.git.publish(NAME, write_trained_project(tmp_path_factory.mktemp("iris")))
+    printed = tmp_path_factory.mktemp("watch") / "printed"
     context = ["--context", lab.kube.context] if lab.kube.context else []
     with (
         printed.open("w") as out,
@@ -76,7 +70,7 @@ def shown(lab: Lab, served: str, chart: Callable[[Manifest], Path], tmp_path_fac
         ) as watching,
     ):
         try:
-            release = helm(lab, "install", NAME, str(chart(wanted(lab, served, NAME))), "-n", served, "--wait")
+            release = install_model(lab, wanted(lab, served, NAME), tmp_path_factory.mktemp("chart"))
             resource = lab.kube.get("modeldeployment", NAME, served)
             assert release.returncode == 0, release.stderr
             assert resource is not None
@@ -173,11 +167,12 @@ def test_applying_the_same_again_sends_no_write(lab: Lab, served: str, shown: Sh
 
 
 @pytest.fixture(scope="module")
-def broken(lab: Lab, served: str, shown: Shown, chart: Callable[[Manifest], Path]) -> subprocess.CompletedProcess[str]:
+def broken(
+    lab: Lab, served: str, shown: Shown, tmp_path_factory: pytest.TempPathFactory
+) -> subprocess.CompletedProcess[str]:
     """Install a model of a tag that nobody has pushed."""
     assert shown
-    model = str(chart(wanted(lab, served, "broken", ref="v99")))
-    return helm(lab, "install", "broken", model, "-n", served, "--wait", "--timeout", "1m")
+    return install_model(lab, wanted(lab, served, "broken", ref="v99"), tmp_path_factory.mktemp("chart"))
 
 
 def test_helm_fails_with_what_the_status_says(broken: subprocess.CompletedProcess[str]) -> None:
