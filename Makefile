@@ -49,6 +49,14 @@ unit: $(SYNCED) ## Run the fast tests: no cluster, no network (EXPLORE=1: exampl
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
 	@$(RUN) pytest -q -n 2 --dist worksteal tests/unit tests/golden
 
+.PHONY: test-examples
+test-examples: $(UV) ## Run the tests that the example projects have, each in its own locked environment.
+	@echo "examples/flight-delay" && cd examples/flight-delay && $(UV) run --quiet --locked pytest -q
+	@# What its training leaves would go into the demo's commit.
+	@echo "examples/iris-legacy" && cd examples/iris-legacy && trap 'rm -f model.joblib metrics.json' EXIT && \
+		$(UV) venv --quiet --clear --python 3.11 && $(UV) pip sync --quiet --require-hashes requirements.txt && \
+		.venv/bin/python -m unittest discover tests
+
 .PHONY: test-runtime-clients
 test-runtime-clients: $(SYNCED) ## Ask the runtime by clients of others: Java, C#, Go, kserve, grpcurl, curl (Maven, Go and PyPI are reached).
 	@PYTHONPATH=hack python3 -m tools ensure grpcurl curl mcs mono /usr/lib/mono/4.5/System.Net.Http.dll >/dev/null
@@ -143,8 +151,8 @@ e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
 test-gitops: $(SYNCED) ## See that a real Argo CD, Flux's way, helm and kubectl undo no rollback (10 more minutes when cold).
 	@PYTHONPATH=hack python3 -m tools ensure argocd flux-apply redis-server helm kubectl git >/dev/null
 	@$(ON_CLUSTER) -n 2 --dist loadfile tests/gitops
-test: ## Run lint, type, unit, verify, chart-check, test-cluster and e2e, on a real cluster that is started where there is none.
-	@hack/stages lint type unit verify cluster-up images install chart-check test-cluster e2e
+test: ## Run lint, type, unit, test-examples, verify, chart-check, test-cluster and e2e, on a real cluster that is started where there is none.
+	@hack/stages lint type unit test-examples verify cluster-up images install chart-check test-cluster e2e
 bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right prediction, split by step.
 	@PYTHONPATH=hack:. $(RUN) python tests/bench/bench_pipeline.py
 .PHONY: bench-grpc

@@ -31,7 +31,9 @@ LEFT_BY_ITSELF = {"ConfigMap kube-root-ca.crt", "ConfigMap slipway-image-volumes
 """What Kubernetes puts into every namespace, and what the operator remembers of the nodes."""
 GOING = {"ownerReferences", "deletionTimestamp"}
 COMMON_LIST = "sklearn-2023"
-"""The package list that the lab's platform publishes, in the versions 1 and 2."""
+"""A package list that the lab's platform publishes, in the versions 1 and 2."""
+OTHER_LIST = "sklearn-2023-six"
+"""Another one, whose version 1 holds what version 2 of the first one does."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,7 @@ def install(lab: Lab, *values: str) -> None:
         # Not by Helm's --create-namespace: who cleans up must know whose it is.
         meta = {"name": NAMESPACE, "labels": {MADE_BY_LAB: "true"}}
         lab.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
-    done = subprocess.run(
-        helm_command(lab, *values),
-        executable=lab.helm,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "KUBECONFIG": str(lab.kube.kubeconfig)},
-    )
+    done = helm(lab, *helm_command(lab, *values)[1:])
     if done.returncode != 0:
         pods = _or_empty(lab.kube, "get", "pods", "-n", NAMESPACE)
         tell.fail(f"helm could not install Slipway:\n{done.stderr.strip()}\n{pods}")
@@ -99,14 +94,18 @@ def install(lab: Lab, *values: str) -> None:
 
 def uninstall(lab: Lab) -> None:
     """Remove the chart, and its namespace where `install` made it; the CRDs stay, as the chart keeps them."""
-    context = ["--kube-context", lab.kube.context] if lab.kube.context else []
-    subprocess.run(
-        ["helm", "uninstall", RELEASE, "-n", NAMESPACE, "--ignore-not-found", "--wait", *context],
-        executable=lab.helm,
-        check=True,
-        env={"KUBECONFIG": str(lab.kube.kubeconfig), "HOME": str(Path.home())},
-    )
+    done = helm(lab, "uninstall", RELEASE, "-n", NAMESPACE, "--ignore-not-found", "--wait")
+    if done.returncode != 0:
+        tell.fail(f"helm could not uninstall Slipway:\n{done.stderr.strip()}")
     tell.line(remove_namespace(lab.kube))
+
+
+def helm(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run helm on the lab's cluster."""
+    environment = {**os.environ, "KUBECONFIG": str(lab.kube.kubeconfig)}
+    if lab.kube.context:
+        environment["HELM_KUBECONTEXT"] = lab.kube.context
+    return subprocess.run([str(lab.helm), *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
 def remove_namespace(kube: Kube) -> str:
@@ -141,7 +140,7 @@ def machine_values() -> list[str]:
 
 
 def _platform() -> Path:
-    """Write the values of the lab's platform: two versions of a package list, and Jobs that ask for little.
+    """Write the values of the lab's platform: two package lists, one in two versions, and Jobs that ask for little.
 
     What a Job asks for is kept for it while it runs; on two cores many of them would wait for a place, not for work.
     """
@@ -149,8 +148,9 @@ def _platform() -> Path:
     one = {"name": COMMON_LIST, "version": "1", "python": "3.11", "requirements": requirements}
     # A package that nothing else needs makes the second version another environment.
     two = one | {"version": "2", "requirements": requirements + SMALL_PACKAGE}
+    other = two | {"name": OTHER_LIST, "version": "1"}
     path = ROOT / "build" / "lab-values.yaml"
-    path.write_text(json.dumps({"packageLists": [one, two], "jobs": {"cpuRequest": "100m"}}))
+    path.write_text(json.dumps({"packageLists": [one, two, other], "jobs": {"cpuRequest": "100m"}}))
     return path
 
 

@@ -63,9 +63,10 @@ class Kube:
         found = self.run("get", kind, name, *_in(namespace), "--ignore-not-found", "-o", "json")
         return json.loads(found) if found.strip() else None
 
-    def list(self, kind: str, namespace: str | None = None, selector: str = "") -> list[Manifest]:
+    def list(self, kind: str, namespace: str | None = None, selector: str = "", fields: str = "") -> list[Manifest]:
         """Return the objects of a kind."""
         chosen = ["-l", selector] if selector else []
+        chosen += ["--field-selector", fields] if fields else []
         items: list[Manifest] = json.loads(self.run("get", kind, *_in(namespace), *chosen, "-o", "json"))["items"]
         return items
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from lab.install import ROOT
 
 LOCK = ROOT / "examples" / "iris-legacy" / "requirements.txt"
+LOCKED = Path(__file__).parent / "locked"
+"""A project that needs NumPy only; ``uv lock`` and ``uv export --format pylock.toml`` wrote its lock files."""
 
 TRAIN = '''\
 """Train on 150 flowers; write the model and how good it is."""
@@ -100,11 +102,16 @@ def write_trained_project(folder: Path, files: Mapping[str, str | bytes | None] 
     return write_project(folder, {"train.py": None, "model.onnx": linear_model(), **(files or {})})
 
 
-def trained_spec(source: Mapping[str, object]) -> dict[str, object]:
+def locked_by(*names: str) -> dict[str, str | bytes | None]:
+    """Return files of the project that needs NumPy only, for one that would else have a requirements.txt."""
+    return {"requirements.txt": None, **{name: (LOCKED / name).read_bytes() for name in names}}
+
+
+def trained_spec(source: Mapping[str, object], lock_file: str = "requirements.txt") -> dict[str, object]:
     """Return the spec of a ModelDeployment of such a project, from any kind of source."""
     return {
         "source": dict(source),
-        "environment": {"isolation": "Project", "lockFile": "requirements.txt"},
+        "environment": {"isolation": "Project", "lockFile": lock_file},
         "model": {"path": "model.onnx", "example": "data/sample.csv"},
     }
 

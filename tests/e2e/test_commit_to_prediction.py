@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+import json
 import urllib.error
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from lab.install import NAMESPACE, Lab, install
 from lab.kube import KubectlError, Manifest, condition, post, wait_for
 from lab.load import Caller
-from lab.projects import FLOWER, LOCK, TRAIN, model_deployment, source_archive, spec, write_project
+from lab.projects import FLOWER, LOCK, SAMPLE, TRAIN, model_deployment, source_archive, spec, write_project
 from lab.web import WebServer
 
 Settled = Callable[..., Manifest]
@@ -81,17 +83,38 @@ def test_a_commit_becomes_an_answer(lab: Lab, namespace: str, iris: str, settled
     assert {step["state"] for step in resource["status"]["steps"]} <= {"Succeeded", "Skipped"}
     assert resource["status"]["training"]["metrics"]["accuracy"] > 0.9
     assert resource["status"]["export"]["labelFlips"] == 0
+    told = lab.kube.list("events", namespace, fields=f"involvedObject.uid={resource['metadata']['uid']}")
+    assert "WentLive" in {event["reason"] for event in told}
     lab.kube.run("wait", "--for=condition=Ready", f"modeldeployment/{iris}", "-n", namespace, "--timeout=5s")
 
 
-def test_pods_are_restricted_and_hold_no_token(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
-    """The namespace enforces Pod Security restricted; no pod mounts a token."""
-    settled(iris, namespace)
+def test_the_url_of_the_status_answers_open_inference(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
+    """Its path and /infer take the protocol's tensors; each flower of the sample has its species."""
+    status = settled(iris, namespace)["status"]
+    ask(lab, iris, namespace)
+    values = [float(cell) for line in SAMPLE.splitlines()[1:] for cell in line.split(",")]
+    # The project trains on a matrix without names, which is one tensor.
+    tensor = {"name": "input", "datatype": "FP32", "shape": [3, 4], "data": values}
+
+    answer = post(f"{address(lab, iris, namespace)}{urlsplit(status['url']).path}/infer", {"inputs": [tensor]})
+
+    assert (answer["model_name"], answer["model_version"]) == (iris, status["live"]["content"])
+    assert {output["name"]: output["data"] for output in answer["outputs"]}["label"] == [0, 1, 2]
+
+
+def test_pods_are_restricted_hold_no_token_and_mount_the_model(
+    lab: Lab, namespace: str, iris: str, settled: Settled
+) -> None:
+    """The namespace enforces Pod Security restricted; the nodes were asked, so that the model is an image volume."""
+    live = settled(iris, namespace)["status"]["live"]["content"]
 
     pods = lab.kube.list("pods", namespace, f"slipway.dev/owner={iris}")
+    serving = [pod["spec"] for pod in pods if pod["metadata"]["labels"].get("slipway.dev/lane") == live]
 
-    assert pods
+    assert serving
     assert all(pod["spec"]["automountServiceAccountToken"] is False for pod in pods)
+    assert all(any("image" in volume for volume in each["volumes"]) for each in serving)
+    assert not any("initContainers" in each for each in serving)
 
 
 def test_applying_the_same_again_writes_nothing(lab: Lab, namespace: str, iris: str, settled: Settled) -> None:
@@ -100,22 +123,11 @@ def test_applying_the_same_again_writes_nothing(lab: Lab, namespace: str, iris: 
     before = everything(lab, namespace)
 
     lab.kube.apply(model_deployment(iris, namespace, spec(lab.git.url(iris))))
-    lab.kube.run("annotate", "modeldeployment", iris, "-n", namespace, "example.com/seen=yes")
-    after = everything(lab, namespace)
+    told = lab.kube.run("annotate", "modeldeployment", iris, "-n", namespace, "example.com/seen=yes", "-o", "json")
+    before["ModelDeployment", iris] = json.loads(told)["metadata"]["resourceVersion"]
 
-    own = ("ModelDeployment", iris)
     with pytest.raises(TimeoutError):
-        wait_for(lambda: _differs(lab, namespace, before, own), seconds=15, what="a write")
-    assert {key: value for key, value in after.items() if key != own} == {
-        key: value for key, value in before.items() if key != own
-    }
-
-
-def _differs(lab: Lab, namespace: str, before: dict[tuple[str, str], str], own: tuple[str, str]) -> bool:
-    now = everything(lab, namespace)
-    return {key: value for key, value in now.items() if key != own} != {
-        key: value for key, value in before.items() if key != own
-    }
+        wait_for(lambda: everything(lab, namespace) != before, seconds=15, what="a write")
 
 
 def test_a_new_commit_goes_live_with_no_failed_request(

@@ -9,9 +9,10 @@ from typing import Any
 
 from lab.install import Lab
 from lab.kube import Manifest, wait_for
-from lab.projects import model_deployment, trained_spec, write_trained_project
+from lab.projects import locked_by, model_deployment, trained_spec, write_trained_project
 
 NAME = "pruned"
+LOCK_FILE = "pylock.toml"
 LIMIT = 1
 PARTS = ("package", "image", "artifact", "modelImage")
 
@@ -44,10 +45,12 @@ def test_what_goes_beyond_the_limit_goes_from_the_registry_too(
     """Four commits and a limit of one: the first ones go with their images, the newest two are whole."""
     kept: dict[int, dict[str, Any]] = {}
     for number in range(1, 5):
-        tree = write_trained_project(tmp_path / str(number), {"README.md": f"version {number}\n"})
+        files = {"README.md": f"version {number}\n", **locked_by(LOCK_FILE)}
+        tree = write_trained_project(tmp_path / str(number), files)
         commit = lab.git.publish(NAME, tree)
         source = {"git": {"url": lab.git.url(NAME), "ref": commit}}
-        lab.kube.apply(model_deployment(NAME, namespace, {**trained_spec(source), "revisionHistoryLimit": LIMIT}))
+        wanted = {**trained_spec(source, LOCK_FILE), "revisionHistoryLimit": LIMIT}
+        lab.kube.apply(model_deployment(NAME, namespace, wanted))
         assert settled(NAME, namespace)["status"]["live"]["commit"] == commit
         kept |= {entry["number"]: entry for entry in log(lab, namespace)}
     assert sorted(kept) == [1, 2, 3, 4]

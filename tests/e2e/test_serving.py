@@ -21,9 +21,10 @@ import trustme
 from lab.install import Lab
 from lab.kube import Manifest, condition, wait_for
 from lab.ports import free_port
-from lab.projects import FLOWER, model_deployment, trained_spec, write_trained_project
+from lab.projects import FLOWER, locked_by, model_deployment, trained_spec, write_trained_project
 
 NAME = "guarded"
+LOCKED = locked_by("pyproject.toml", "uv.lock")
 KEY = "a-key-of-this-test-0123456789"
 QUESTION = {"rows": [FLOWER]}
 
@@ -85,14 +86,15 @@ def test_mutual_tls_keys_and_records_are_switched_on_beneath_a_live_model(
     lab: Lab, namespace: str, settled: Callable[..., Manifest], sink: Sink, tmp_path: Path
 ) -> None:
     """Missing Secrets leave it serving; then only who shows certificate and key is answered, and his rows are kept."""
-    source = {"git": {"url": lab.git.url(NAME), "ref": lab.git.publish(NAME, write_trained_project(tmp_path / "1"))}}
-    wanted = model_deployment(NAME, namespace, trained_spec(source))
+    first = lab.git.publish(NAME, write_trained_project(tmp_path / "1", LOCKED))
+    source = {"git": {"url": lab.git.url(NAME), "ref": first}}
+    wanted = model_deployment(NAME, namespace, trained_spec(source, "uv.lock"))
     lab.kube.apply(wanted)
     content = settled(NAME, namespace)["status"]["live"]["content"]
     address = lab.kube.get("service", NAME, namespace)["spec"]["clusterIP"]  # type: ignore[index]
 
     wanted["spec"] = {
-        **trained_spec(source),
+        **trained_spec(source, "uv.lock"),
         "serving": {
             "tls": {"secretName": "guarded-tls", "clientCASecretName": "callers"},
             "apiKeys": {"secretName": "guarded-keys"},
@@ -159,7 +161,7 @@ def test_figures_of_a_canary_are_read_behind_tls_and_keys(
 ) -> None:
     """The operator has neither certificate nor key, and still sees what decides on a rollback."""
     assert settled(NAME, namespace), "the deployment of the test before"
-    ref = lab.git.publish(NAME, write_trained_project(tmp_path, {"README.md": "another commit"}))
+    ref = lab.git.publish(NAME, write_trained_project(tmp_path, {"README.md": "another commit", **LOCKED}))
     change = {
         "source": {"git": {"ref": ref}},
         "serving": {"tls": {"clientCASecretName": None}, "records": None},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lab.git import GitServer
-from lab.install import COMMON_LIST, Lab, registry_prefix
+from lab.install import COMMON_LIST, OTHER_LIST, Lab, registry_prefix
 from lab.kube import KubectlError, Manifest, condition, wait_for
 from lab.ports import free_port
 from lab.private import PrivateGit, Subversion
@@ -143,17 +143,23 @@ def test_a_branch_that_moves_is_followed_and_only_when_asked(
 def test_a_common_list_serves_a_project_without_a_lock_file(
     lab: Lab, namespace: str, settled: Settled, tmp_path: Path
 ) -> None:
-    """The platform's published list decides; two versions stand side by side."""
+    """The platform's published list decides; several lists and versions stand side by side."""
     lab.git.publish("common", write_project(tmp_path, {"requirements.txt": None}))
-    environments = []
-    for version in ("1", "2"):
+    lists = {"common-1": (COMMON_LIST, "1"), "common-2": (COMMON_LIST, "2"), "other-1": (OTHER_LIST, "1")}
+    for name, (listed, version) in lists.items():
         wanted: dict[str, Any] = copy.deepcopy(spec(lab.git.url("common")))
-        wanted["environment"] = {"isolation": "Common", "packageList": {"name": COMMON_LIST, "version": version}}
-        lab.kube.apply(model_deployment(f"common-{version}", namespace, wanted))
-        live = settled(f"common-{version}", namespace)["status"]["live"]
-        entry = lab.kube.get("controllerrevision", f"common-{version}-{live['revision']}", namespace) or {}
-        environments.append(entry["data"]["digests"]["environment"])
-    assert len(set(environments)) == 2
+        wanted["environment"] = {"isolation": "Common", "packageList": {"name": listed, "version": version}}
+        lab.kube.apply(model_deployment(name, namespace, wanted))
+
+    environments = {}
+    for name in lists:
+        live = settled(name, namespace)["status"]["live"]
+        entry = lab.kube.get("controllerrevision", f"{name}-{live['revision']}", namespace) or {}
+        environments[name] = entry["data"]["digests"]["environment"]
+
+    assert environments["common-1"] != environments["common-2"]
+    # The platform publishes the same packages under both names.
+    assert environments["other-1"] == environments["common-2"]
 
 
 def test_a_source_that_is_down_is_waited_for(lab: Lab, namespace: str, settled: Settled, tmp_path: Path) -> None:

@@ -152,7 +152,9 @@ def test_every_rule_has_a_message_for_people() -> None:
 def test_defaults() -> None:
     found = {path: node["default"] for path, node in all_nodes() if "default" in node}
 
-    assert not [path for path in found if ".status" in path]
+    assert {path: default for path, default in found.items() if ".status" in path} == {
+        f"{kind}.status": {"observedGeneration": -1} for kind in ("ModelDeployment", "RetrainJob")
+    }, "an object that nobody has looked at is not ready by kstatus, and nothing else is made up"
     assert "ModelDeployment.spec.serving" not in found
     assert "ModelDeployment.spec.serving.replicas" not in found
     assert "ModelDeployment.spec.source.git.follow" not in found, "what is off unless asked for has no default"

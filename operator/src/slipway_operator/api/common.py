@@ -11,6 +11,8 @@ from slipway_operator.api.schema import Argument, Check, Quantity, SpecModel, St
 GROUP = "slipway.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+UNSEEN = -1
+"""The generation that the status of a new object speaks of: of none."""
 
 Command = Annotated[
     tuple[Argument, ...],

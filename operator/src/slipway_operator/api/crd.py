@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from slipway_operator.api.common import GROUP, VERSION
+from slipway_operator.api.common import GROUP, UNSEEN, VERSION
 from slipway_operator.api.model_deployment import ModelDeploymentSpec
 from slipway_operator.api.model_deployment_status import ModelDeploymentStatus
 from slipway_operator.api.retrain_job import RetrainJobSpec, RetrainJobStatus
@@ -42,7 +42,7 @@ _KIND = (
 
 
 def structural_schema(model: type[BaseModel], *, defaults: bool) -> Schema:
-    """The structural schema of a model; a status takes no defaults, as only the operator writes it."""
+    """The structural schema of a model; a status takes none below it, as only the operator writes it."""
     document = model.model_json_schema(by_alias=True, mode="validation")
     return _structural(document, document.get("$defs", {}), defaults=defaults)
 
@@ -230,7 +230,8 @@ def _root(description: str, spec: type[BaseModel], status: type[BaseModel]) -> S
             # Bounded, so that the rules on the name have a cost that the API server can know.
             "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
             "spec": structural_schema(spec, defaults=True),
-            "status": structural_schema(status, defaults=False),
+            # kstatus, and with it `helm install --wait`, takes an object without a status for one that is ready.
+            "status": structural_schema(status, defaults=False) | {"default": {"observedGeneration": UNSEEN}},
         },
         VALIDATIONS: [_NAME_LENGTH, _NAME_FORM],
     }

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from slipway_operator.api.common import Condition, Timestamp
+from slipway_operator.api.common import UNSEEN, Condition, Timestamp
 from slipway_operator.api.schema import StatusModel
 
 StepName = Literal["Resolve", "Build", "Train", "Export", "Rollout"]
@@ -154,7 +154,9 @@ class ModelDeploymentStatus(StatusModel):
     """What the operator saw and did; everything in it can be rebuilt from the cluster and the log."""
 
     observed_generation: int | None = Field(
-        default=None, ge=0, description="The metadata.generation that this status was computed from."
+        default=None,
+        ge=UNSEEN,
+        description="The metadata.generation that this status was computed from; -1 before anybody has looked.",
     )
     summary: str | None = Field(
         default=None, max_length=1024, description="Where it stands, in one line, as kubectl get shows it."

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipway_operator.api.common import Command, Condition
+from slipway_operator.api.common import UNSEEN, Command, Condition
 from slipway_operator.api.schema import SpecModel, StatusModel, duration, matches, unchangeable
 
 _CRON = matches(
@@ -108,7 +108,9 @@ class RetrainJobStatus(StatusModel):
     """What the operator saw and did."""
 
     observed_generation: int | None = Field(
-        default=None, ge=0, description="The metadata.generation that this status was computed from."
+        default=None,
+        ge=UNSEEN,
+        description="The metadata.generation that this status was computed from; -1 before anybody has looked.",
     )
     summary: str | None = Field(
         default=None, max_length=1024, description="Where it stands, in one line, as kubectl get shows it."
