@@ -41,13 +41,13 @@ lint: $(SYNCED) ## Check format, lint rules and the layers between rooms.
 
 .PHONY: type
 type: $(SYNCED) ## Check types (mypy, strict).
-	@$(RUN) mypy
+	@MYPY_CACHE_DIR=$(SLIPWAY_CACHE)/mypy $(RUN) mypy
 
 .PHONY: unit
 unit: $(SYNCED) ## Run the fast tests: no cluster, no network (EXPLORE=1: examples that no run had before).
 	@PYTHONPATH=hack python3 -m tools ensure crane docker-registry git h2spec versitygw sshd ssh-keygen svnserve \
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
-	@$(RUN) pytest -q -n 2 --dist worksteal tests/unit tests/golden
+	@$(RUN) pytest -q -n 3 --dist worksteal tests/unit tests/golden
 
 .PHONY: test-examples
 test-examples: $(UV) ## Run the tests that the example projects have, each in its own locked environment.
@@ -141,7 +141,7 @@ install: $(SYNCED) ## Install this tree's chart and images on the cluster that r
 chart-check: $(SYNCED) ## Check the chart with helm lint, kubeconform, kube-score and checkov.
 	@PYTHONPATH=hack $(RUN) python -m chart
 test-cluster: $(SYNCED) ## Run the tests that need a real API server or cluster.
-	@$(ON_CLUSTER) tests/cluster
+	@$(ON_CLUSTER) -n 2 --dist loadfile tests/cluster
 e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
 	@PYTHONPATH=hack python3 -m tools ensure crane git svnserve docker-registry sshd ssh-keygen \
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null

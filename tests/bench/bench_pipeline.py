@@ -2,7 +2,7 @@
 
 Four cases: nothing cached, a changed lock, changed code only, nothing changed.
 Beside them the floor of the third: the pods of its Jobs in turn with nothing to do but to
-import what an export cannot do without.
+import what a model cannot be loaded without.
 Prints a table and writes ``bench-results/pipeline-<time>.json``. The peer for
 the environment image is `buildah bud` with the equivalent Containerfile on the
 same packages, in the same run.
@@ -38,7 +38,7 @@ QUESTION = {"rows": [FLOWER]}
 
 OUR_PYTHON = ("/usr/bin/python3.11", "-c")
 PROJECTS_PYTHON = ("/opt/env/bin/python", "-c")
-IMPORTS = "import onnxruntime, skl2onnx, sklearn.linear_model"
+IMPORTS = "import sklearn.linear_model"
 
 Versions = dict[tuple[str, str], str]
 """The resource version of each object by its kind and name."""
