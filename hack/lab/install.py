@@ -69,15 +69,12 @@ def lab_of_its_own(folder: Path) -> Iterator[Lab]:
         git.stop()
 
 
-def helm_command(lab: Lab, *values: str) -> list[str]:
-    """Return the command that installs or upgrades the chart with this tree's images."""
-    command = ["helm", "upgrade", "--install", RELEASE, str(ROOT / "charts" / "slipway")]
-    command += ["--namespace", NAMESPACE, "--wait", "--timeout", "5m"]
-    command += ["--values", str(ROOT / "build" / "images-values.yaml"), *machine_values()]
-    command += ["--values", str(_platform()), *values]
-    if lab.kube.context:
-        command += ["--kube-context", lab.kube.context]
-    return command
+def _upgrade(*values: str) -> list[str]:
+    """What helm is told to install or upgrade the chart with this tree's images."""
+    arguments = ["upgrade", "--install", RELEASE, str(ROOT / "charts" / "slipway")]
+    arguments += ["--namespace", NAMESPACE, "--wait", "--timeout", "5m"]
+    arguments += ["--values", str(ROOT / "build" / "images-values.yaml"), *machine_values()]
+    return [*arguments, "--values", str(_platform()), *values]
 
 
 def install(lab: Lab, *values: str) -> None:
@@ -86,7 +83,7 @@ def install(lab: Lab, *values: str) -> None:
         # Not by Helm's --create-namespace: who cleans up must know whose it is.
         meta = {"name": NAMESPACE, "labels": {MADE_BY_LAB: "true"}}
         lab.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
-    done = helm(lab, *helm_command(lab, *values)[1:])
+    done = helm(lab, *_upgrade(*values))
     if done.returncode != 0:
         pods = _or_empty(lab.kube, "get", "pods", "-n", NAMESPACE)
         tell.fail(f"helm could not install Slipway:\n{done.stderr.strip()}\n{pods}")
@@ -102,10 +99,17 @@ def uninstall(lab: Lab) -> None:
 
 def helm(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run helm on the lab's cluster."""
-    environment = {**os.environ, "KUBECONFIG": str(lab.kube.kubeconfig)}
-    if lab.kube.context:
-        environment["HELM_KUBECONTEXT"] = lab.kube.context
-    return subprocess.run([str(lab.helm), *arguments], capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(
+        [str(lab.helm), *arguments, *_context(lab)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "KUBECONFIG": str(lab.kube.kubeconfig)},
+    )
+
+
+def _context(lab: Lab) -> list[str]:
+    return ["--kube-context", lab.kube.context] if lab.kube.context else []
 
 
 def remove_namespace(kube: Kube) -> str:
@@ -163,7 +167,7 @@ def prepare(name: str) -> Lab:
     lab = open_lab()
     tell.step("Slipway, by its Helm chart")
     tell.command(environment(lab))
-    tell.command(shlex.join([*helm_command(lab), "--create-namespace"]))
+    tell.command(shlex.join(["helm", *_upgrade(), "--create-namespace", *_context(lab)]))
     install(lab)
     return lab
 

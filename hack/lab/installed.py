@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -18,6 +19,18 @@ from lab.plane import Plane
 
 OPERATOR = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator"
 PATIENCE_SECONDS = 120
+
+
+def operator_metrics(kube: Kube) -> str:
+    """Read the page of metrics of the chart's operator."""
+    (pod,) = kube.list("pods", NAMESPACE, OPERATOR)
+    return kube.run("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}:8081/proxy/metrics")
+
+
+def requests_in(metrics: str) -> dict[str, int]:
+    """Return how many requests the operator has sent to the API server, by method."""
+    found = re.findall(r'^slipway_api_requests_total\{method="(\w+)"\} (\d+)$', metrics, re.MULTILINE)
+    return {method: int(count) for method, count in found}
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
 import statistics
 import subprocess
 import time
@@ -27,8 +26,8 @@ from tests.bench.bench_buildah import compare
 
 from cluster.layout import Layout
 from lab import tell
-from lab.install import NAMESPACE as OPERATORS
 from lab.install import ROOT, SMALL_PACKAGE, Lab, open_lab, registry_prefix, tool
+from lab.installed import operator_metrics, requests_in
 from lab.kube import Manifest, condition, post, wait_for
 from lab.projects import FLOWER, LOCK, model_deployment, spec, write_project
 
@@ -103,28 +102,17 @@ def case(
 
 def unchanged(lab: Lab, manifest: Manifest) -> dict[str, Any]:
     """Apply the same again once all is still; count Jobs made and name objects written within 20 s."""
-    before, sent = still(lab, seconds=10), requests(lab)
+    before, sent = still(lab, seconds=10), requests_in(operator_metrics(lab.kube))
     lab.kube.apply(manifest)
     time.sleep(20)
     after = versions(lab)
     # A write that changes nothing leaves the version as it was: only the operator's own count tells of it.
-    asked = {method: count - sent.get(method, 0) for method, count in requests(lab).items()}
+    asked = {method: count - sent.get(method, 0) for method, count in requests_in(operator_metrics(lab.kube)).items()}
     written = sorted(" ".join(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     jobs = sum(kind == "Job" and (kind, name) not in before for kind, name in after)
     tell.line(f"{jobs} Jobs, {len(written)} objects written" + (f": {', '.join(written)}" if written else ""))
     tell.line(f"the operator's requests: {asked}")
     return {"jobs": jobs, "written": written, "requests": asked}
-
-
-def requests(lab: Lab) -> dict[str, int]:
-    """Return how many requests the operator has sent to the API server, by method."""
-    (pod,) = lab.kube.list("pods", OPERATORS, "app.kubernetes.io/component=operator")
-    page = lab.kube.run(
-        "get", "--raw", f"/api/v1/namespaces/{OPERATORS}/pods/{pod['metadata']['name']}:8081/proxy/metrics"
-    )
-    return {
-        method: int(count) for method, count in re.findall(r'slipway_api_requests_total{method="(\w+)"} (\d+)', page)
-    }
 
 
 def still(lab: Lab, *, seconds: float) -> Versions:
@@ -211,7 +199,7 @@ def forget(lab: Lab) -> None:
     socket = Layout.of_machine().containerd_socket
     if not socket.exists():
         raise RuntimeError("the node's images can be removed on the local cluster only: unset SLIPWAY_CONTEXT")
-    images = [str(tool("ctr")), "--address", str(socket), "--namespace", "k8s.io", "images"]
+    images = [tool("ctr"), "--address", str(socket), "--namespace", "k8s.io", "images"]
     ours = {
         ref.partition("@")[0] for ref in json.loads((ROOT / "build" / "images.json").read_text())["images"].values()
     }

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from lab.install import NAMESPACE, RELEASE, Lab, helm, install
-from lab.installed import OPERATOR
+from lab.installed import OPERATOR, operator_metrics, requests_in
 from lab.kube import Manifest, condition, post, wait_for
 from lab.load import Caller
 from lab.projects import FLOWER, model_deployment, trained_spec, write_trained_project
@@ -133,13 +133,9 @@ class Sent(NamedTuple):
 
 def sent(lab: Lab) -> Sent:
     """Read the operator's metrics."""
-    (pod,) = lab.kube.list("pods", NAMESPACE, OPERATOR)
-    page = lab.kube.run(
-        "get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}:8081/proxy/metrics"
-    )
+    page = operator_metrics(lab.kube)
     looks = re.findall(r'^slipway_reconciles_total\{kind="ModelDeployment",.*\} (\d+)$', page, re.MULTILINE)
-    requests = re.findall(r'^slipway_api_requests_total\{method="(\w+)"\} (\d+)$', page, re.MULTILINE)
-    return Sent(sum(map(int, looks)), sum(int(count) for method, count in requests if method != "GET"))
+    return Sent(sum(map(int, looks)), sum(count for method, count in requests_in(page).items() if method != "GET"))
 
 
 def at_rest(lab: Lab) -> Sent:

@@ -302,6 +302,13 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         await asyncio.wait_for(one.task, 20)
 
 
+@pytest.fixture
+async def served(start: Start) -> Running:
+    """The linear classifier, served by this process."""
+    running: Running = await start()
+    return running
+
+
 def deciding(parts: type[Parts]) -> Files:
     """The linear classifier with a third output by name: its decision values."""
     files = parts.linear()

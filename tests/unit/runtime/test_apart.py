@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import orjson
 import pytest
+from tests.unit.runtime.raw import PATH, get, post, statuses, until
 
 from slipway_runtime.http import apart
 from slipway_runtime.protocol.rows import RowReader, RowWriter
@@ -26,30 +26,9 @@ COLUMNS = orjson.dumps(
         ]
     }
 )
+CSV = "Content-Type: text/csv"
+PREDICT = "/predict"
 SMALL = b'{"rows": [{"a": 1, "b": 0}]}'
-INFER = "/v2/models/toy/infer"
-
-
-def post(body: bytes, path: str = "/predict", kind: str = "application/json") -> bytes:
-    return (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        + body
-    )
-
-
-def statuses(raw: bytes) -> list[int]:
-    return [int(code) for code in re.findall(rb"HTTP/1.1 (\d{3}) ", raw)]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 -- what is waited for knows nothing of this test
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-async def served(start):
-    return await start()
 
 
 @pytest.fixture
@@ -79,9 +58,9 @@ def held(monkeypatch):
 @pytest.mark.parametrize(
     ("owner", "name", "request_"),
     [
-        (RowReader, "read_table", post(TABLE, kind="text/csv")),
-        (RowReader, "read", post(OBJECTS)),
-        (RowWriter, "write", post(TABLE, kind="text/csv")),
+        (RowReader, "read_table", post(TABLE, CSV, path=PREDICT)),
+        (RowReader, "read", post(OBJECTS, path=PREDICT)),
+        (RowWriter, "write", post(TABLE, CSV, path=PREDICT)),
     ],
     ids=["a table is read", "objects are read", "an answer is written"],
 )
@@ -90,38 +69,38 @@ async def test_small_requests_are_answered_meanwhile(served, held, owner, name, 
         large = asyncio.create_task(served.send(request_))
         await until(lambda: began)
 
-        assert statuses(await served.send(post(SMALL))) == [200]
-        assert statuses(await served.send(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")) == [200]
+        assert statuses(await served.send(post(SMALL, path=PREDICT))) == [200]
+        assert statuses(await served.send(get("/v2/health/ready"))) == [200]
         assert not large.done()
 
     assert statuses(await large) == [200]
 
 
 async def test_what_is_read_apart_is_answered_as_what_is_not(served):
-    large = await served.send(post(TABLE, kind="text/csv"))
-    small = await served.send(post(b"a,b\n1.25,0.5\n", kind="text/csv"))
+    large = await served.send(post(TABLE, CSV, path=PREDICT))
+    small = await served.send(post(b"a,b\n1.25,0.5\n", CSV, path=PREDICT))
 
     rows = orjson.loads(large.partition(b"\r\n\r\n")[2])["predictions"]
     assert rows == orjson.loads(small.partition(b"\r\n\r\n")[2])["predictions"] * ROWS
 
 
 async def test_a_large_infer_request_that_is_not_of_the_usual_form_is_answered(served):
-    answer = await served.send(post(COLUMNS, INFER))
+    answer = await served.send(post(COLUMNS))
 
     assert statuses(answer) == [200], answer[:500]
     assert orjson.loads(answer.partition(b"\r\n\r\n")[2])["outputs"][0]["shape"] == [ROWS]
 
 
 @pytest.mark.parametrize(
-    ("body", "path", "kind", "message"),
+    ("body", "headers", "path", "message"),
     [
-        (TABLE + b"x,1\n", "/predict", "text/csv", b'row 20000, \\"a\\" is \\"x\\"'),
-        (COLUMNS[:-1], INFER, "application/json", b"right would be"),
+        (TABLE + b"x,1\n", [CSV], PREDICT, b'row 20000, \\"a\\" is \\"x\\"'),
+        (COLUMNS[:-1], [], PATH, b"right would be"),
     ],
     ids=["a table", "tensors"],
 )
-async def test_what_is_wrong_with_a_large_body_is_said(served, body, path, kind, message):
-    answer = await served.send(post(body, path, kind))
+async def test_what_is_wrong_with_a_large_body_is_said(served, body, headers, path, message):
+    answer = await served.send(post(body, *headers, path=path))
 
     assert statuses(answer) == [400]
     assert message in answer
@@ -131,14 +110,14 @@ async def test_what_is_wrong_with_a_large_body_is_said(served, body, path, kind,
 async def test_a_bug_costs_one_request(served, monkeypatch):
     monkeypatch.setattr(RowReader, "read_table", lambda *_: 1 // 0)
 
-    assert statuses(await served.send(post(TABLE, kind="text/csv"))) == [500]
-    assert statuses(await served.send(post(SMALL))) == [200]
+    assert statuses(await served.send(post(TABLE, CSV, path=PREDICT))) == [500]
+    assert statuses(await served.send(post(SMALL, path=PREDICT))) == [200]
 
 
 async def test_what_a_client_leaves_behind_does_not_run(served, held):
     with held(RowReader, "read_table") as began:
         _, writer = await asyncio.open_connection("127.0.0.1", served.server.port)
-        writer.write(post(TABLE, kind="text/csv"))
+        writer.write(post(TABLE, CSV, path=PREDICT))
         await until(lambda: began)
         # A connection that is closed in the usual way could be half-closed: its client may still read.
         gone = struct.pack("ii", 1, 0)
@@ -147,7 +126,7 @@ async def test_what_a_client_leaves_behind_does_not_run(served, held):
         await until(lambda: not served.metrics.connections)
 
     with served.held() as ran:
-        answer = asyncio.create_task(served.send(post(OBJECTS)))  # its turn comes after the other's
+        answer = asyncio.create_task(served.send(post(OBJECTS, path=PREDICT)))  # its turn comes after the other's
         await until(lambda: ran)
 
     assert statuses(await answer) == [200]
@@ -159,10 +138,10 @@ async def test_what_a_client_leaves_behind_does_not_run(served, held):
 async def test_more_than_may_wait_is_refused(served, held, monkeypatch):
     monkeypatch.setattr(apart, "_MOST_BYTES", len(TABLE))
     with held(RowReader, "read_table") as began:
-        first = asyncio.create_task(served.send(post(TABLE, kind="text/csv")))
+        first = asyncio.create_task(served.send(post(TABLE, CSV, path=PREDICT)))
         await until(lambda: began)
 
-        refused = await served.send(post(TABLE, kind="text/csv"))
+        refused = await served.send(post(TABLE, CSV, path=PREDICT))
 
     assert statuses(refused) == [503]
     assert b"\r\nretry-after: 1\r\n" in refused

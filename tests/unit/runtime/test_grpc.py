@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.unit.runtime.raw import until
 from tests.unit.runtime.wire import INFER, Answer, Request, metric, rows, wired
 
 from slipway_runtime.errors import Unavailable
@@ -144,12 +145,6 @@ async def test_a_message_that_arrives_too_slowly_is_the_callers_fault(begin):
 
     assert wire.replies[stream].code == 4
     assert running.codes() == {408: 1}
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 -- what is waited for knows nothing of this test
-            await asyncio.sleep(0.01)
 
 
 async def test_a_full_queue_is_unavailable_and_says_when_to_come_back(begin):

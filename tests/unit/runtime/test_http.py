@@ -14,42 +14,16 @@ import zlib
 import httpx
 import orjson
 import pytest
+from tests.unit.runtime.raw import INFER, PATH, TENSOR, get, post, statuses, until
 
 from slipway_runtime.errors import TooLate, Unavailable
 from slipway_runtime.http.limits import HttpLimits
 
-TENSOR = {"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [1, 0]}
-INFER = orjson.dumps({"inputs": [TENSOR]})
 ROW = b'{"rows": [{"a": 1, "b": 0}]}'
-PATH = "/v2/models/toy/infer"
-
-
-def post(body: bytes = INFER, *headers: str, path: str = PATH, version: str = "1.1") -> bytes:
-    lines = [f"POST {path} HTTP/{version}", "Host: x", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def get(path: str, *headers: str, method: str = "GET") -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
-
-
-def statuses(raw: bytes) -> list[int]:
-    return [int(code) for code in re.findall(rb"HTTP/1.1 (\d{3}) ", raw)]
 
 
 def ids(raw: bytes) -> list[bytes]:
     return re.findall(rb"x-request-id: (\S+)\r\n", raw)
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 -- what is waited for knows nothing of this test
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-async def served(start):
-    return await start()
 
 
 @pytest.fixture

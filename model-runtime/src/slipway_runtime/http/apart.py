@@ -16,9 +16,9 @@ from slipway_runtime.errors import Overloaded
 
 T = TypeVar("T")
 
-LARGE = 1 << 17
+READ_APART = 1 << 17
 """Bytes of a body from which on it is read apart: some milliseconds of work."""
-MANY = 1 << 12
+WRITE_APART = 1 << 12
 """Rows of an answer from which on it is written apart."""
 _MOST_BYTES = 1 << 26
 _SWITCH_SECONDS = 0.0005

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from slipway_runtime.dataplane import Outcome, Work
 from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, UnknownModel
 from slipway_runtime.http.answers import JSON, Answer, answer_to, failure, ok
-from slipway_runtime.http.apart import LARGE as READ_APART
-from slipway_runtime.http.apart import MANY, Apart
+from slipway_runtime.http.apart import READ_APART, WRITE_APART, Apart
 from slipway_runtime.http.common import server_routes, unknown
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.http.known import Shortcut
@@ -161,7 +160,7 @@ class Router(Routing):
     ) -> tuple[InferRequest, Feeds, int]:
         model = self._model
         if json_length is None:
-            request = infer_of(document or json_of(body), known=model.writer.names)
+            request = infer_of(json_of(body) if document is None else document, known=model.writer.names)
         else:
             request = decode_infer(body, json_length, model.writer.names)
         model.writer.check(request.outputs)
@@ -231,7 +230,7 @@ class Router(Routing):
             def done(outcome: Outcome) -> None:
                 if isinstance(outcome, SlipwayRuntimeError):
                     exchange.finish(answer_to(outcome))
-                elif rows < MANY:
+                elif rows < WRITE_APART:
                     exchange.finish(written(outcome))
                 else:
                     self._apart.run(0, lambda: written(outcome), finish)
