@@ -27,11 +27,11 @@ from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]  # it ships no types
 import httpx
-import trustme
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.bench.runtime_everything import KEY, Collector, authority, everything
 from tests.unit.runtime.conftest import echo
 from tests.unit.runtime.test_metrics import flights
 from tests.unit.runtime.wire import INFER, Request
@@ -45,7 +45,6 @@ CALL = Request(
     inputs=[{"name": name, "datatype": kind, "shape": [1, 1]} for name, kind, _ in COLUMNS],
     raw_input_contents=[raw for _, _, raw in COLUMNS],
 ).SerializeToString()
-KEY = "k" * 20
 WORKERS = 2
 KINDS = (("MB", 15.0), ("descriptors", 10.0), ("threads", 1.0))
 """What is read, and how much more of it the last third may need than the second."""
@@ -68,10 +67,10 @@ def held(pid: int) -> tuple[float, int, int]:
 class Load:
     """Callers, and what they were answered."""
 
-    def __init__(self, authority: trustme.CA, ports: tuple[int, int], end: float) -> None:
+    def __init__(self, ports: tuple[int, int], end: float) -> None:
         self._trust = ssl.create_default_context()
-        authority.configure_trust(self._trust)
-        self._credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+        authority().configure_trust(self._trust)
+        self._credentials = grpc.ssl_channel_credentials(authority().cert_pem.bytes())
         self._url, self._grpc = f"https://localhost:{ports[0]}", f"localhost:{ports[1]}"
         self._end = end
         self.counts: dict[str, int] = {}
@@ -127,37 +126,15 @@ class Load:
             await asyncio.sleep(10)
 
 
-async def collecting(received: list[int]) -> asyncio.Server:
-    """Take traces, and count the requests that bring them."""
-
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"content-length: (\d+)", head.lower())
-                received.append(len(await reader.readexactly(int(length[1]) if length else 0)))
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        writer.close()
-
-    return await asyncio.start_server(take, "127.0.0.1", 0)
-
-
-def prepared(folder: Path, authority: trustme.CA, collector: int, ports: tuple[int, int, int]) -> list[str]:
-    """Write a model with its reference, certificate and keys; gives the runtime's arguments."""
+def prepared(folder: Path, ports: tuple[int, int, int]) -> list[str]:
+    """Write a model with its reference; gives the runtime's arguments."""
     model = echo().write(folder)
     (folder / "reference.json").write_text(json.dumps(flights()), encoding="utf-8")
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_pem.write_to_path(folder / "tls.key")
-    for place, part in enumerate(certificate.cert_chain_pems):
-        part.write_to_path(folder / "tls.crt", append=place > 0)
-    (folder / "keys").write_text(f"{KEY}\n", encoding="ascii")
     port, grpc_port, probe_port = map(str, ports)
     return [
         *("--model-dir", str(folder), "--name", "toy", "--version", "c0ffee1234", "--model-digest", model.digest),
         *("--host", "127.0.0.1", "--port", port, "--grpc-port", grpc_port, "--probe-port", probe_port),
-        *("--workers", str(WORKERS), "--tls-cert", str(folder / "tls.crt"), "--tls-key", str(folder / "tls.key")),
-        *("--api-keys", str(folder / "keys"), "--access-log", "--record-to", str(folder / "records")),
-        *("--record-bytes", str(32 << 20), "--trace", "--trace-endpoint", f"http://127.0.0.1:{collector}/v1/traces"),
+        *("--workers", str(WORKERS), "--record-bytes", str(32 << 20), *everything(folder)),
     ]
 
 
@@ -173,9 +150,8 @@ async def ready(port: int) -> None:
 
 async def soak(seconds: float, folder: Path) -> int:
     """Run and judge."""
-    authority, ports, traces = trustme.CA(), (18473, 18474, 18475), list[int]()
-    collector = await collecting(traces)
-    options = prepared(folder, authority, collector.sockets[0].getsockname()[1], ports)
+    ports = (18473, 18474, 18475)
+    options = prepared(folder, ports)
     with (folder / "log").open("wb") as log:
         command = [sys.executable, "-m", "slipway_runtime", *options]
         runtime = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
@@ -183,7 +159,7 @@ async def soak(seconds: float, folder: Path) -> int:
     try:
         await ready(ports[2])
         end = time.monotonic() + seconds
-        load = Load(authority, ports[:2], end)
+        load = Load(ports[:2], end)
         tasks = [asyncio.create_task(one()) for one in (*[load.ask] * 4, load.call, load.bursts)]
         while time.monotonic() < end:
             await asyncio.sleep(1)
@@ -197,11 +173,10 @@ async def soak(seconds: float, folder: Path) -> int:
         with contextlib.suppress(ProcessLookupError):
             runtime.terminate()
         await runtime.wait()
-        collector.close()
     values = re.search(r"^slipway_observed_rows_total\{[^}]*\} (\d+)", metrics, re.MULTILINE)
     done = {
         "rows counted against the reference": int(values[1]) if values else 0,
-        "posts of traces": len(traces),
+        "posts of traces": Collector.taken,
         "bytes of records": sum(one.stat().st_size for one in (folder / "records").rglob("*") if one.is_file()),
         "lines of the access log": (folder / "log").read_bytes().count(b"\n"),
     }
