@@ -19,6 +19,7 @@ from slipway_runtime.errors import CannotServe
 from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.http.limits import HttpLimits
 from slipway_runtime.logs import log_as_json
+from slipway_runtime.memory import share_one_heap
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.model import Model, ModelOptions, WorkerOptions, load_model
 from slipway_runtime.observing.options import add_arguments, observing_options
@@ -186,6 +187,7 @@ def _api_keys(arguments: argparse.Namespace) -> Path | None:
 def main() -> int:
     """Serve until told to stop; 1 with a sentence if the model must not be served."""
     arguments = _arguments()
+    share_one_heap()
     if arguments.models is None:
         log_as_json(model=arguments.name, content=arguments.version)
     else:

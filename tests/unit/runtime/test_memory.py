@@ -96,6 +96,31 @@ def test_a_process_gives_back():
     assert kept < 40 * MB
 
 
+HEAPS = """
+import ctypes, sys, threading
+from slipway_runtime.memory import share_one_heap
+if sys.argv[1] == "one":
+    share_one_heap()
+threading.Thread(target=lambda: bytes(100_000)).start()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(1, b"w")))
+libc.fflush(None)
+"""
+
+
+def test_threads_share_one_heap():
+    """Each of their own would keep what a burst left: 10 MB and more."""
+
+    def heaps(how: str) -> int:
+        command = [sys.executable, "-c", HEAPS, how]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return said.stdout.count("<heap nr=")
+
+    assert heaps("many") > 1
+    assert heaps("one") == 1
+
+
 ROW = {"carrier": "UA", "distance": 719, "month": 2}
 FIRST, BURST = (json.dumps({"rows": [ROW] * count}).encode() for count in (1, 40_000))
 
