@@ -19,6 +19,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from slipway_runtime.apart import Apart
 from slipway_runtime.doors import Door, Listeners, listening
 from slipway_runtime.grpc.limits import GrpcLimits
 from slipway_runtime.http.answers import HeadWriter
@@ -86,7 +87,9 @@ class Server:
         self._models = tuple(models)
         self._metrics = metrics
         self._options = options
-        self._router, self._routers = _routers(self._models, metrics, max_body=options.limits.body_bytes)
+        self._apart = Apart()
+        max_body = options.limits.body_bytes
+        self._router, self._routers = _routers(self._models, metrics, self._apart, max_body=max_body)
         # Of several, each names itself in its own answers.
         self._head = HeadWriter(self._models[0].makers_in_http if len(self._models) == 1 else b"")
         self._shared = Shared(self._router.handle, self._head, metrics, sequence())
@@ -182,7 +185,7 @@ class Server:
         from slipway_runtime.grpc import connection, site  # noqa: PLC0415
 
         if self._site is None:
-            self._site = site.Site(self._models, self._shared, self._options.grpc_limits)
+            self._site = site.Site(self._models, self._shared, self._options.grpc_limits, self._apart)
             self._site.ready(ready=self._router.ready)
         return connection.Connection(self._site)
 
@@ -267,14 +270,16 @@ def open_listeners(options: ServerOptions, *, shared: bool = False) -> Listeners
     return listening(options.host, (options.port, options.grpc_port, options.probe_port), shared=shared)
 
 
-def _routers(models: Sequence[Model], metrics: Metrics, *, max_body: int) -> tuple[Router | Front, list[Router]]:
+def _routers(
+    models: Sequence[Model], metrics: Metrics, apart: Apart, *, max_body: int
+) -> tuple[Router | Front, list[Router]]:
     """Give what answers all requests, and the part of it that answers each model's."""
     if len(models) == 1:
-        router = Router(models[0], metrics, max_body=max_body)
+        router = Router(models[0], metrics, max_body=max_body, apart=apart)
         return router, [router]
     from slipway_runtime.several.front import Front  # noqa: PLC0415 -- most pods have one model
 
-    routers = [Router(model, model.metrics, max_body=max_body, among=True) for model in models]
+    routers = [Router(model, model.metrics, max_body=max_body, among=True, apart=apart) for model in models]
     return Front(models, routers, metrics), routers
 
 

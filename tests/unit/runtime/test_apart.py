@@ -1,4 +1,4 @@
-"""A large body is read, and a large answer written, while small requests are answered."""
+"""A large request is read, and a large answer written, while small requests are answered; over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from contextlib import contextmanager
 import orjson
 import pytest
 from tests.unit.runtime.raw import PATH, get, post, statuses, until
+from tests.unit.runtime.wire import INFER, Answer, Wire, metric, rows, wired
 
-from slipway_runtime.http import apart
+from slipway_runtime import apart
+from slipway_runtime.grpc.codec import GrpcAnswerWriter
+from slipway_runtime.protocol.alignment import Aligner
 from slipway_runtime.protocol.rows import RowReader, RowWriter
 
 ROWS = 20_000
@@ -40,11 +43,11 @@ def held(monkeypatch):
         gate, began = threading.Event(), []
         real = getattr(owner, name)
 
-        def slowly(self, *arguments):
+        def slowly(self, *arguments, **named):
             if threading.current_thread().name.startswith("slipway-apart"):
                 began.append(name)
                 assert gate.wait(10)
-            return real(self, *arguments)
+            return real(self, *arguments, **named)
 
         monkeypatch.setattr(owner, name, slowly)
         try:
@@ -146,3 +149,58 @@ async def test_more_than_may_wait_is_refused(served, held, monkeypatch):
     assert statuses(refused) == [503]
     assert b"\r\nretry-after: 1\r\n" in refused
     assert statuses(await first) == [200]
+
+
+@pytest.fixture
+def large_message():
+    """Typed values: each becomes an object of Python's, which is what takes time."""
+    message = rows(*[(1, 0)] * ROWS, raw=False, id="large")
+    assert len(message) > apart.READ_APART
+    return message
+
+
+async def greeted(wire: Wire) -> None:
+    """Have the server's greeting, which says how much may be sent at once."""
+    assert (await wire.reply(INFER, rows((1, 0)))).code == 0
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Aligner, "align"), (GrpcAnswerWriter, "write")], ids=["it is read", "its answer is written"]
+)
+async def test_small_calls_are_answered_meanwhile(start, held, large_message, owner, name):
+    server = await start(grpc_port=0)
+    async with wired(server) as wire, wired(server) as other:
+        await greeted(wire)
+        with held(owner, name) as began:
+            stream = wire.call(INFER, large_message)
+            await until(lambda: began)
+
+            assert (await other.reply(INFER, rows((1, 0), raw=False))).code == 0
+            assert not wire.replies[stream].ended
+
+        await wire.until(lambda: wire.replies[stream].ended)
+    answer = Answer.FromString(wire.replies[stream].messages[0])
+    assert (answer.id, list(answer.outputs[0].contents.int64_contents)) == ("large", [0] * ROWS)
+
+
+async def test_what_is_wrong_with_a_large_message_is_said(start, large_message):
+    async with wired(await start(grpc_port=0)) as wire:
+        await greeted(wire)
+        reply = await wire.reply(INFER, rows(*[(1, 0)] * ROWS, raw=False, model_name="other"))
+
+        assert (reply.code, 'this is "toy"' in reply.message) == (5, True)
+        assert (await wire.reply(INFER, large_message)).code == 0
+
+
+async def test_a_large_call_that_is_cancelled_does_not_run(start, held, large_message):
+    server = await start(grpc_port=0)
+    async with wired(server) as wire:
+        await greeted(wire)
+        with held(Aligner, "align") as began:
+            stream = wire.call(INFER, large_message)
+            await until(lambda: began)
+            wire.h2.reset_stream(stream, 8)
+            wire.flush()
+            await until(lambda: metric(server, "slipway_in_flight") == 0)
+
+        assert (await wire.reply(INFER, rows((1, 0)))).code == 0

@@ -193,7 +193,7 @@ class Call(Sending):
         head, site = self.head, self.connection.site
         # Nobody reads what is refused, or is no gRPC: it takes no room from others.
         if head.refusal is not None and not head.plain:
-            self._guarded(self._dispatch, b"")
+            self.guarded(lambda: self._dispatch(b""))
             return
         self._size += len(payload)
         if not head.plain:
@@ -204,7 +204,7 @@ class Call(Sending):
         elif site.shared.buffered > site.limits.buffered_bytes:
             self._count_and_fail(Overloaded("too many large requests are arriving"))
         elif head.method is not None and head.method.streams and not head.plain:
-            self._guarded(self._messages, self._whole(b""))
+            self.guarded(lambda: self._messages(self._whole(b"")))
         elif len(self._parts) > 256:
             self._parts = [b"".join(self._parts)]
 
@@ -215,7 +215,7 @@ class Call(Sending):
         if length is not None and length != self._size + len(payload):
             raise BrokenStream(PROTOCOL_ERROR)
         if not self.closed:
-            self._guarded(self._dispatch, self._whole(payload) if self._parts else payload)
+            self.guarded(lambda: self._dispatch(self._whole(payload) if self._parts else payload))
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more: a client's own clock is often the first to know of a deadline."""
@@ -232,10 +232,10 @@ class Call(Sending):
         self._size = 0
         self._parts = []
 
-    def _guarded(self, take: Callable[[bytes], None], body: bytes) -> None:
+    def guarded(self, take: Callable[[], None]) -> None:
         """Have something done for the client; errors become its status."""
         try:
-            take(body)
+            take()
         except SlipwayRuntimeError as error:
             self._count_and_fail(error)
         except Exception:  # noqa: BLE001 -- a bug must cost one call, not the connection

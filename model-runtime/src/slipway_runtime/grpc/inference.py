@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from slipway_runtime import __version__
+from slipway_runtime.apart import READ_APART, WRITE_APART, Apart
 from slipway_runtime.dataplane import Outcome
 from slipway_runtime.errors import SlipwayRuntimeError
 from slipway_runtime.grpc.calls import Call, Method
-from slipway_runtime.grpc.codec import GrpcAnswerWriter, infer_of, request_of
+from slipway_runtime.grpc.codec import GrpcAnswerWriter, GrpcInferRequest, infer_of, request_of
 from slipway_runtime.grpc.headers import Block
 from slipway_runtime.grpc.messages import INFERENCE, decoded, message_class
 from slipway_runtime.grpc.usual import UsualCalls
 from slipway_runtime.http.common import index_of, not_here, other_version
 from slipway_runtime.http.shared import Shared
 from slipway_runtime.model import Model
+from slipway_runtime.protocol.alignment import Feeds
 from slipway_runtime.protocol.answers import model_metadata, server_metadata
-from slipway_runtime.protocol.requests import RequestedOutput
+from slipway_runtime.protocol.tensors import Array
 
 
 class Answering:
@@ -35,9 +37,10 @@ class Answering:
 class Inference:
     """Answers for one model, or several."""
 
-    def __init__(self, models: Sequence[Answering], shared: Shared) -> None:
+    def __init__(self, models: Sequence[Answering], shared: Shared, apart: Apart) -> None:
         self._models = {one.model.name: one for one in models}
         self._shared = shared
+        self._apart = apart
         only = models[0]
         self._usual = UsualCalls(only.model.plane, only.model.packer.matrix, only.writer) if len(models) == 1 else None
         self.ready = False
@@ -84,43 +87,57 @@ class Inference:
         usual = self._usual
         if usual is not None and usual.take(call, message):
             return
-        asked = request_of(message)
-        found = self._find(call, asked.model_name, asked.model_version)
-        model = found.model
-        request = infer_of(asked, model.writer.names)
-        model.writer.check(request.outputs)
-        feeds, rows = model.aligner.align(request.inputs)
-        if usual is not None:
-            usual.learn(message, request)
-        answer = _InferAnswer(call, found.writer, request.id or call.request_id, request.outputs, raw=request.raw)
-        call.work = model.plane.submit(feeds, rows, answer, call.timeline, deadline=call.deadline)
+
+        def read() -> tuple[Answering, GrpcInferRequest, Feeds, int]:
+            asked = request_of(message)
+            found = self._find(call, asked.model_name, asked.model_version)
+            model = found.model
+            request = infer_of(asked, model.writer.names)
+            model.writer.check(request.outputs)
+            feeds, rows = model.aligner.align(request.inputs)
+            # What is usual is short; the thread that reads what is long must not change what the loop looks at.
+            if usual is not None and len(message) < READ_APART:
+                usual.learn(message, request)
+            return found, request, feeds, rows
+
+        def then(given: tuple[Answering, GrpcInferRequest, Feeds, int]) -> None:
+            found, request, feeds, rows = given
+            answer = _InferAnswer(call, found.writer, request, rows, self._apart)
+            call.work = found.model.plane.submit(feeds, rows, answer, call.timeline, deadline=call.deadline)
+
+        waiting = self._apart.read(len(message), read, then, call.guarded)
+        if waiting is not None:
+            call.work = waiting
 
 
 class _InferAnswer:
     """Takes the outcome of an infer request back to its call."""
 
-    __slots__ = ("_call", "_id", "_outputs", "_raw", "_writer")
+    __slots__ = ("_apart", "_call", "_request", "_rows", "_writer")
 
     def __init__(
-        self,
-        call: Call,
-        writer: GrpcAnswerWriter,
-        request_id: str,
-        outputs: tuple[RequestedOutput, ...] | None,
-        *,
-        raw: bool,
+        self, call: Call, writer: GrpcAnswerWriter, request: GrpcInferRequest, rows: int, apart: Apart
     ) -> None:
         self._call = call
         self._writer = writer
-        self._id = request_id
-        self._outputs = outputs
-        self._raw = raw
+        self._request = request
+        self._rows = rows
+        self._apart = apart
 
     def __call__(self, outcome: Outcome) -> None:
         if isinstance(outcome, SlipwayRuntimeError):
             self._call.fail(outcome)
+        elif self._rows < WRITE_APART or self._request.raw:
+            self._call.answer(self._written(outcome))
         else:
-            self._call.answer(self._writer.write(self._id, outcome, self._outputs, raw=self._raw))
+            self._apart.run(0, lambda: self._written(outcome), self._finish)
+
+    def _written(self, arrays: list[Array]) -> bytes:
+        request = self._request
+        return self._writer.write(request.id or self._call.request_id, arrays, request.outputs, raw=request.raw)
+
+    def _finish(self, result: Callable[[], bytes]) -> None:
+        self._call.guarded(lambda: self._call.answer(result()))
 
 
 def _simple(name: str, endpoint: str, handle: Callable[[Call, Any], dict[str, Any]]) -> Method:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from slipway_runtime.apart import Apart
 from slipway_runtime.grpc import frames
 from slipway_runtime.grpc.calls import Head, Method, head_of
 from slipway_runtime.grpc.headers import Block, Fields
@@ -19,11 +20,13 @@ from slipway_runtime.model import Model
 class Site:
     """One server's state, seen by each of its gRPC connections."""
 
-    def __init__(self, models: Sequence[Model], shared: Shared, limits: GrpcLimits) -> None:
+    def __init__(self, models: Sequence[Model], shared: Shared, limits: GrpcLimits, apart: Apart | None = None) -> None:
         self.shared = shared
         self.limits = limits
         several = len(models) > 1
-        self.inference = Inference([Answering(one, head_for(one) if several else None) for one in models], shared)
+        self.inference = Inference(
+            [Answering(one, head_for(one) if several else None) for one in models], shared, apart or Apart()
+        )
         self.health = Health(limits.watchers)
         self._methods = _by_path(self.inference.methods(), self.health.methods(), reflection_methods())
         self.head = head_for(None if several else models[0])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from slipway_runtime.dataplane import Outcome, Work
+from slipway_runtime.apart import READ_APART, WRITE_APART, Apart
+from slipway_runtime.dataplane import Outcome
 from slipway_runtime.errors import InvalidRequest, Overloaded, SlipwayRuntimeError, UnknownModel
 from slipway_runtime.http.answers import JSON, Answer, answer_to, failure, ok
-from slipway_runtime.http.apart import READ_APART, WRITE_APART, Apart
 from slipway_runtime.http.common import server_routes, unknown
 from slipway_runtime.http.exchange import Exchange
 from slipway_runtime.http.known import Shortcut
@@ -41,7 +41,9 @@ _UNUSUAL = (b"x-request-timeout", b"content-encoding", b"inference-header-conten
 class Router(Routing):
     """Answers requests for one model."""
 
-    def __init__(self, model: Model, metrics: Metrics, *, max_body: int, among: bool = False) -> None:
+    def __init__(
+        self, model: Model, metrics: Metrics, *, max_body: int, among: bool = False, apart: Apart | None = None
+    ) -> None:
         """Prepare.
 
         Args:
@@ -49,13 +51,14 @@ class Router(Routing):
             metrics: Where requests are counted.
             max_body: Bytes that a body may be inflated to.
             among: Whether it is one of several, and has the model's own paths alone.
+            apart: Reads large bodies; None: one of its own.
         """
         super().__init__(metrics)
         self._model = model
         self._max_body = max_body
         self._among = among
         self._usual = UsualInfer(model.packer, model.plane, model.writer, metrics)
-        self._apart = Apart()
+        self._apart = apart or Apart()
         self.recorder: Recorder | None = None
         """Where feedback goes, if anything is recorded."""
         self.secure = False
@@ -177,18 +180,10 @@ class Router(Routing):
 
     def _read(self, exchange: Exchange, size: int, read: Callable[[], T], then: Callable[[T], None]) -> None:
         """Read a body and go on; a large one is read apart, so that small requests need not wait for it."""
-        if size < READ_APART:
-            then(read())
-            return
-        # By it the connection tells that its client has left.
-        waiting = Work({}, 0, lambda _: None)
-
-        def go_on(result: Callable[[], T]) -> None:
-            if waiting.is_wanted:
-                self._guarded(exchange, lambda _: then(result()))
-
-        self._apart.run(size, read, go_on)
-        exchange.work = waiting
+        waiting = self._apart.read(size, read, then, lambda go_on: self._guarded(exchange, lambda _: go_on()))
+        if waiting is not None:
+            # By it the connection tells that its client has left.
+            exchange.work = waiting
 
     def answer_infer(
         self,

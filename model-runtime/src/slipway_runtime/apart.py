@@ -1,4 +1,4 @@
-"""A thread that reads large bodies and writes large answers, so that small requests need not wait for them.
+"""A thread that reads large requests and writes large answers, so that small requests need not wait for them.
 
 Python runs one thread at a time, so nothing becomes faster by it; but the loop gets its turn in between. What
 is one call of C (to parse JSON) still keeps it: 5 ms for each MiB.
@@ -12,12 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from slipway_runtime.dataplane import Work
 from slipway_runtime.errors import Overloaded
 
 T = TypeVar("T")
 
 READ_APART = 1 << 17
-"""Bytes of a body from which on it is read apart: some milliseconds of work."""
+"""Bytes of a request from which on it is read apart: some milliseconds of work."""
 WRITE_APART = 1 << 12
 """Rows of an answer from which on it is written apart."""
 _MOST_BYTES = 1 << 26
@@ -31,6 +32,36 @@ class Apart:
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
         self._bytes = 0
+
+    def read(
+        self,
+        size: int,
+        read: Callable[[], T],
+        then: Callable[[T], None],
+        guarded: Callable[[Callable[[], None]], None],
+    ) -> Work | None:
+        """Read a request and go on: a small one at once, a large one in the thread, and then on the loop.
+
+        Args:
+            size: Bytes of the request.
+            read: Reads it; what it raises when it is called at once is the caller's to handle.
+            then: Goes on with what was read.
+            guarded: Runs on the loop what may raise, and gives the client the error.
+
+        Returns:
+            What stands for the large one meanwhile: once it is cancelled nothing goes on. None: it went on.
+        """
+        if size < READ_APART:
+            then(read())
+            return None
+        waiting = Work({}, 0, lambda _: None)
+
+        def go_on(result: Callable[[], T]) -> None:
+            if waiting.is_wanted:
+                guarded(lambda: then(result()))
+
+        self.run(size, read, go_on)
+        return waiting
 
     def run(self, size: int, act: Callable[[], T], then: Callable[[Callable[[], T]], None]) -> None:
         """Run something in the thread.
