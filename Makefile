@@ -145,12 +145,15 @@ test-cluster: $(SYNCED) ## Run the tests that need a real API server or cluster.
 e2e: $(SYNCED) ## Run the journeys that a user makes, on the real cluster.
 	@PYTHONPATH=hack python3 -m tools ensure crane git svnserve docker-registry sshd ssh-keygen \
 		apache2 /usr/lib/apache2/modules/mod_dav_svn.so >/dev/null
-	@$(ON_CLUSTER) -n 3 --dist loadfile --ignore tests/e2e/alone tests/e2e
+	@$(ON_CLUSTER) -n 3 --dist loadfile --ignore tests/e2e/alone --ignore tests/e2e/elsewhere tests/e2e
 	@$(ON_CLUSTER) tests/e2e/alone
 .PHONY: test-gitops
 test-gitops: $(SYNCED) ## See that a real Argo CD, Flux's way, helm and kubectl undo no rollback (10 more minutes when cold).
 	@PYTHONPATH=hack python3 -m tools ensure argocd flux-apply redis-server helm kubectl git >/dev/null
 	@$(ON_CLUSTER) -n 2 --dist loadfile tests/gitops
+.PHONY: test-restore
+test-restore: $(SYNCED) ## Restore a backup of resources and log into another cluster with the same registry (2 minutes).
+	@$(ON_CLUSTER) tests/e2e/elsewhere
 test: ## Run lint, type, unit, test-examples, verify, chart-check, test-cluster and e2e, on a real cluster that is started where there is none.
 	@hack/stages lint type unit test-examples verify cluster-up images install chart-check test-cluster e2e
 bench-pipeline: $(SYNCED) ## Measure from kubectl apply to the first right prediction, split by step.

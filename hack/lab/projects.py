@@ -78,19 +78,41 @@ def spec(url: str, ref: str = "main", *, train: bool = True) -> dict[str, object
     }
 
 
-def linear_model() -> bytes:
-    """Return an ONNX model of three scores for four numbers, as a project commits it that trains elsewhere."""
+def linear_model(features: int = 4) -> bytes:
+    """Return an ONNX model of three scores for some numbers, as a project commits it that trains elsewhere."""
+    return _onnx(features, lookup=0)
+
+
+def narrow_model(longest: int) -> bytes:
+    """Return an ONNX model like `linear_model` that fails on a flower whose sepals are that long, in cm, or longer."""
+    return _onnx(4, lookup=longest)
+
+
+def _onnx(features: int, lookup: int) -> bytes:
     import numpy as np  # noqa: PLC0415 - the demo needs neither, and is quicker without
     import onnx  # noqa: PLC0415
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
-    weights = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    weights = np.linspace(-1, 1, features * 3, dtype=np.float32).reshape(features, 3)
+    nodes = [helper.make_node("MatMul", ["input", "weights"], ["sums" if lookup else "scores"])]
+    constants = [numpy_helper.from_array(weights, "weights")]
+    if lookup:
+        nodes += [
+            helper.make_node("Gather", ["input", "first"], ["length"], axis=1),
+            helper.make_node("Cast", ["length"], ["row"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["table", "row"], ["offset"], axis=0),
+            helper.make_node("Add", ["sums", "offset"], ["scores"]),
+        ]
+        constants += [
+            numpy_helper.from_array(np.array(0, np.int64), "first"),
+            numpy_helper.from_array(np.zeros((lookup, 3), np.float32), "table"),
+        ]
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["input", "weights"], ["scores"])],
+        nodes,
         "linear",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, 4])],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, features])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, 3])],
-        [numpy_helper.from_array(weights, "weights")],
+        constants,
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(made)

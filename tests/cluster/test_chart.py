@@ -424,8 +424,15 @@ def test_there_is_no_way_around_the_operator(release: Release, true_entry: str, 
 
 
 def test_all_at_once_is_no_way_around_either(release: Release, true_entry: str) -> None:
-    with pytest.raises(KubectlError, match="only the operator removes entries of the log"):
-        release.kube.run("delete", "controllerrevisions", "--all", "-n", release.served)
+    """One by one, as kubectl does it, and by one request that names none of them (deletecollection)."""
+    everything = f"/apis/apps/v1/namespaces/{release.served}/controllerrevisions"
+    for command in (
+        ("controllerrevisions", "--all", "-n", release.served),
+        ("--raw", everything),
+        ("--raw", f"{everything}?labelSelector=slipway.dev%2Flog%3Dtrue"),
+    ):
+        with pytest.raises(KubectlError, match="only the operator removes entries of the log"):
+            release.kube.run("delete", *command)
     assert true_entry
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pty
 import re
+import select
 import subprocess
 import sys
+import termios
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -52,6 +55,26 @@ class Slipway:
             command, env=self.environment(**variables), capture_output=True, text=True, timeout=seconds, check=False
         )
         return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+    def on_a_terminal(self, *words: str, until: str, seconds: float = 60) -> str:
+        """Run a command that does not end by itself on a terminal of its own, until that shows some text; all of it."""
+        command = [str(self.lab.kube.kubectl), "slipway", *words, "-n", self.namespace]
+        command += ["--context", self.lab.kube.context] if self.lab.kube.context else []
+        ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (50, 160))
+        environment = self.environment(TERM="xterm-256color")
+        process = subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown, deadline = "", time.monotonic() + seconds
+        try:
+            while until not in shown and time.monotonic() < deadline:
+                if select.select([ours], [], [], 1)[0]:
+                    shown += os.read(ours, 65536).decode(errors="replace")
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+            os.close(ours)
+        return shown
 
     def environment(self, **variables: str) -> dict[str, str]:
         """With the plugin and crane on the PATH, whoever runs the tests."""
@@ -239,19 +262,45 @@ def test_a_request_with_an_id_happens_once(iris: str, slipway: Slipway) -> None:
     assert slipway.get(iris)["live"]["revision"] > number
 
 
-def test_pause_holds_a_new_version_back(iris: str, slipway: Slipway, lab: Lab, tmp_path: Path) -> None:
+def test_a_canary_is_held_followed_given_up_and_promoted(iris: str, slipway: Slipway, lab: Lab, tmp_path: Path) -> None:
+    """Nothing goes live while it is paused; then its share is in the tree, and it ends as a person says."""
     before = slipway.get(iris)["live"]
     assert slipway("pause", iris).code == 0
     commit = lab.git.publish(iris, write_project(tmp_path, strength=0.5))
-    lab.kube.apply(model_deployment(iris, slipway.namespace, spec(lab.git.url(iris), ref=commit)))
+    canary = {"rollout": {"canary": {"pods": 1, "for": "1h"}}}
+    lab.kube.apply(model_deployment(iris, slipway.namespace, {**spec(lab.git.url(iris), ref=commit), **canary}))
 
     paused = slipway("status", iris, "--wait", "--timeout", "5m", seconds=330)
 
     assert paused.code == 7, paused.out + paused.err
     assert slipway.get(iris)["live"] == before
     assert slipway("pause", iris, "--off").code == 0
+    shares = wait_for(lambda: shares_of(slipway, iris).get("canary"), seconds=90, what="the canary's share")
+    assert shares == 0.5, "one pod of two"
+    screen = slipway.on_a_terminal("get", iris, "-w", until="canary  50%")
+    assert "canary  50%" in screen, screen
+    assert "\x1b[" in screen, "a person's tree is drawn in place, with colours"
+    assert "sha256:" in slipway("get", iris, "-o", "wide").out
+    narrow, wide = (set(slipway("get", *more).out.splitlines()[0].split()) for more in ((), ("-o", "wide")))
+    assert wide > narrow
+
+    gave_up = slipway("abort", iris, "--why", "not yet")
+    assert gave_up.code == 0, gave_up.err
+    assert slipway("status", iris, "--wait", "--timeout", "1m").code == 6
+    assert slipway.get(iris)["live"]["content"] == before["content"]
+    assert [entry["why"] for entry in slipway.entries(iris) if entry["cause"] == "Abort"] == ["not yet"]
+
+    assert slipway("resume", iris).code == 0
+    wait_for(lambda: shares_of(slipway, iris).get("canary"), seconds=90, what="the canary again")
+    promoted = slipway("promote", iris)
+    assert promoted.code == 0, promoted.err
     assert slipway("status", iris, "--wait", "--timeout", "3m").code == 0
     assert slipway.get(iris)["live"]["commit"] == commit
+
+
+def shares_of(slipway: Slipway, name: str) -> dict[str, float]:
+    """Each role's share of the requests."""
+    return {content["role"]: content["share"] for content in slipway.get(name)["contents"] if content.get("share")}
 
 
 @pytest.fixture

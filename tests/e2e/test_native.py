@@ -15,6 +15,8 @@ NAME = "own-code"
 FLOWERS = '''\
 """Code of the project's own, which no converter knows."""
 
+import socket
+
 import numpy as np
 
 
@@ -26,6 +28,10 @@ def with_areas(rows):
 def judged(rows, model):
     chances = model.predict_proba(np.column_stack(list(rows.values())))
     return {"species": chances.argmax(axis=1), "sure": chances.max(axis=1) > 0.9}
+
+
+def moody(rows, model):
+    return {**judged(rows, model), "where": np.full(len(next(iter(rows.values()))), socket.gethostname())}
 '''
 
 TRAIN = '''\
@@ -126,3 +132,24 @@ def test_a_model_that_cannot_be_onnx_answers_by_itself_where_that_is_asked_for(
 
     # A switch waits for nobody: until the nodes know of it, up to a second later, the content before answers.
     wait_for(by_the_function, seconds=15, what="an answer of the function", every=0.1)
+
+
+def test_what_answers_its_example_otherwise_than_recorded_does_not_go_live(
+    lab: Lab, namespace: str, settled: Callable[..., Manifest]
+) -> None:
+    """A function that answers by where it runs: the export recorded one answer, each pod gives another."""
+    before = settled(NAME, namespace)
+    wanted = {**before["spec"], "export": {"onFailure": "ServeNative", "function": "flowers:moody"}}
+    lab.kube.apply(model_deployment(NAME, namespace, wanted))
+
+    def says_why() -> str:
+        told = condition(lab.kube.get("modeldeployment", NAME, namespace) or {}, "Ready")
+        return str(told["message"]) if told["status"] == "False" and "example" in told["message"] else ""
+
+    said = wait_for(says_why, seconds=240, what="the status to say why its pods are not ready")
+    assert "where" in said, said
+    found = lab.kube.get("modeldeployment", NAME, namespace) or {}
+    assert found["status"]["live"] == before["status"]["live"]
+    service = lab.kube.get("service", NAME, namespace) or {}
+    url = f"http://{service['spec']['clusterIP']}/predict"
+    assert post(url, {"rows": [FLOWER]})["predictions"] == [{"species": 0, "sure": True}]

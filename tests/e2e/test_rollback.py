@@ -12,7 +12,7 @@ import pytest
 
 from lab.install import Lab
 from lab.kube import KubectlError, Manifest, condition, wait_for
-from lab.load import Caller
+from lab.load import Caller, GrpcCaller
 from lab.projects import FLOWER, model_deployment, spec, write_project
 
 Settled = Callable[..., Manifest]
@@ -83,10 +83,16 @@ def annotate(lab: Lab, namespace: str, *pairs: str, user: str | None = None) -> 
 def test_a_rollback_is_one_annotation_and_nothing_undoes_it(
     lab: Lab, namespace: str, commits: list[str], two: tuple[str, str], settled: Settled
 ) -> None:
-    """The old content answers at once, no request fails, applying Git's state again changes nothing."""
+    """The old content answers at once, no request fails, applying Git's state again changes nothing.
+
+    Nor does one over a gRPC channel that was open before, which comes back as well.
+    """
     first, second = two
-    with Caller(service(lab, namespace), QUESTION) as caller:
+    url = service(lab, namespace)
+    grpc = f"{url.split('/')[2]}:8081"
+    with Caller(url, QUESTION) as caller, GrpcCaller(grpc, NAME, FLOWER) as streams:
         wait_for(lambda: caller.versions[second] > 20, seconds=90, what="answers of the second content")
+        wait_for(lambda: streams.versions[second] > 20, seconds=90, what="its answers over gRPC")
         annotate(lab, namespace, "slipway.dev/rollback=previous@e2e-1 wrong units")
         began = time.monotonic()
         wait_for(lambda: caller.versions[first] > 0, seconds=60, what="an answer of the first content", every=0.05)
@@ -95,7 +101,12 @@ def test_a_rollback_is_one_annotation_and_nothing_undoes_it(
         for _ in range(5):
             lab.kube.apply(wanted(lab, namespace, commits[1]))
             time.sleep(1)  # a sync of a GitOps tool, and what the operator makes of it
+        late = streams.versions[first]
+        wait_for(lambda: streams.versions[first] > late + 20, seconds=60, what="the open channel to have moved")
     assert caller.failures == []
+    assert streams.failures == []
+    for asked in (caller, streams):
+        assert asked.last_sent[second] < began + 30, "what was rolled back answers nobody any more"
     # Another journey may have killed the operator at this moment, and then another has to start.
     assert took < 60, "measured by make bench-rollback; here only that it is not a matter of minutes"
     found = resource(lab, namespace)
@@ -121,6 +132,20 @@ def test_a_rollback_is_one_annotation_and_nothing_undoes_it(
     lab.kube.apply(wanted(lab, namespace, commits[2]))
     settled(NAME, namespace)
     assert [e["cause"] for e in log(lab, namespace)] == ["SpecChange", "SpecChange", "Rollback", "SpecChange"]
+
+    # Who may write the log may break it, too; that is said, and what is live stays.
+    before = live(lab, namespace)
+    lab.kube.run("delete", "controllerrevision", f"{NAME}-2", "-n", namespace, f"--as={OPERATOR}")
+    wait_for(
+        lambda: condition(resource(lab, namespace), "LogIntact")["status"] == "False",
+        seconds=90,
+        what="LogIntact=False",
+    )
+    told = condition(resource(lab, namespace), "LogIntact")
+    assert (told["reason"], "missing" in told["message"]) == ("LogBroken", True), told
+    assert lab.kube.list("events", namespace, fields=f"involvedObject.name={NAME},reason=LogBroken")
+    assert live(lab, namespace) == before
+    assert condition(resource(lab, namespace), "Available")["status"] == "True"
 
 
 def test_a_person_who_may_roll_back_may_do_nothing_else(lab: Lab, namespace: str, two: tuple[str, str]) -> None:
@@ -215,9 +240,22 @@ def test_a_limit_that_is_passed_rolls_back_by_itself(
     assert "requests" in entry["why"]
 
 
-def test_the_log_brings_everything_back(lab: Lab, namespace: str, two: tuple[str, str]) -> None:
-    """Resource and entries restored into an empty namespace: the same content serves, and nothing is built."""
+def test_the_log_brings_everything_back(lab: Lab, namespace: str, two: tuple[str, str], settled: Settled) -> None:
+    """From the log alone: the status, and all of it in an empty namespace; the same content serves, nothing is built.
+
+    `make test-restore` does the second into another cluster.
+    """
     _, second = two
+    before, made = resource(lab, namespace)["status"], jobs_that_make(lab, namespace)
+    whole = ["patch", "modeldeployment", NAME, "-n", namespace, "--subresource=status", "--type=json"]
+    lab.kube.run(*whole, "-p", '[{"op": "remove", "path": "/status"}]')
+    after = settled(NAME, namespace)["status"]
+    assert (after["live"], after["url"]) == (before["live"], before["url"])
+    assert {k: v for k, v in after["standby"].items() if k != "readyReplicas"} == {
+        k: v for k, v in before["standby"].items() if k != "readyReplicas"
+    }
+    assert jobs_that_make(lab, namespace) == made
+
     saved = [resource(lab, namespace), *lab.kube.list("controllerrevisions", namespace, "slipway.dev/log=true")]
     other = f"{namespace}-restored"
     lab.kube.namespace(other)
@@ -237,7 +275,12 @@ def test_the_log_brings_everything_back(lab: Lab, namespace: str, two: tuple[str
         found = lab.kube.get("modeldeployment", NAME, other)
         assert found is not None
         assert found["status"]["live"]["content"] == second
-        steps = {j["metadata"]["labels"]["slipway.dev/step"] for j in lab.kube.list("jobs", other)}
-        assert steps <= {"verify"}, "nothing is made; only the registry is asked"
+        assert jobs_that_make(lab, other) == set(), "nothing is made; only the registry is asked"
     finally:
         lab.kube.delete("namespace", other, wait=False)
+
+
+def jobs_that_make(lab: Lab, namespace: str) -> set[str]:
+    """Jobs of a namespace but those that only ask the registry."""
+    found = lab.kube.list("jobs", namespace)
+    return {j["metadata"]["name"] for j in found if j["metadata"]["labels"]["slipway.dev/step"] != "verify"}
