@@ -76,9 +76,11 @@ class GrpcCaller(_Asking):
         super().__init__(every)
         self._client, self._model = triton.InferenceServerClient(address), model
         self._inputs = []
-        for column in self._client.get_model_metadata(model, as_json=True)["inputs"]:
-            tensor = triton.InferInput(column["name"], [1, 1], column["datatype"])
-            tensor.set_data_from_numpy(np.array([[row[column["name"]]]], triton_to_np_dtype(column["datatype"])))
+        for taken in self._client.get_model_metadata(model, as_json=True)["inputs"]:
+            # One tensor for each column, or all of them as one matrix.
+            values = [row[taken["name"]]] if taken["name"] in row else list(row.values())
+            tensor = triton.InferInput(taken["name"], [1, len(values)], taken["datatype"])
+            tensor.set_data_from_numpy(np.array([values], triton_to_np_dtype(taken["datatype"])))
             self._inputs.append(tensor)
 
     def __exit__(

@@ -9,6 +9,7 @@ import io
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lab.install import ROOT
 
@@ -80,39 +81,40 @@ def spec(url: str, ref: str = "main", *, train: bool = True) -> dict[str, object
 
 def linear_model(features: int = 4) -> bytes:
     """Return an ONNX model of three scores for some numbers, as a project commits it that trains elsewhere."""
-    return _onnx(features, lookup=0)
+    return _onnx(features)
 
 
 def narrow_model(longest: int) -> bytes:
-    """Return an ONNX model like `linear_model` that fails on a flower whose sepals are that long, in cm, or longer."""
-    return _onnx(4, lookup=longest)
+    """Return an ONNX model like `linear_model` that fails on a flower whose sepals are longer than that, in cm."""
+    return _onnx(4, most=longest)
 
 
-def _onnx(features: int, lookup: int) -> bytes:
+def _onnx(features: int, most: int = 0) -> bytes:
     import numpy as np  # noqa: PLC0415 - the demo needs neither, and is quicker without
     import onnx  # noqa: PLC0415
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
     weights = np.linspace(-1, 1, features * 3, dtype=np.float32).reshape(features, 3)
-    nodes = [helper.make_node("MatMul", ["input", "weights"], ["sums" if lookup else "scores"])]
-    constants = [numpy_helper.from_array(weights, "weights")]
-    if lookup:
+    nodes = [helper.make_node("MatMul", ["input", "weights"], ["sums" if most else "scores"])]
+    constants: dict[str, np.ndarray[Any, Any]] = {"weights": weights}
+    if most:
+        # As many ones as the longest sepals have cm, of which there are too few: then they have not that shape.
         nodes += [
-            helper.make_node("Gather", ["input", "first"], ["length"], axis=1),
-            helper.make_node("Cast", ["length"], ["row"], to=TensorProto.INT64),
-            helper.make_node("Gather", ["table", "row"], ["offset"], axis=0),
-            helper.make_node("Add", ["sums", "offset"], ["scores"]),
+            helper.make_node("Gather", ["input", "first"], ["lengths"], axis=1),
+            helper.make_node("Cast", ["lengths"], ["whole"], to=TensorProto.INT64),
+            helper.make_node("ReduceMax", ["whole"], ["length"], axes=[0], keepdims=1),
+            helper.make_node("Slice", ["ones", "zero", "length"], ["taken"]),
+            helper.make_node("Reshape", ["taken", "length"], ["row"]),
+            helper.make_node("ReduceMax", ["row"], ["one"], keepdims=0),
+            helper.make_node("Mul", ["sums", "one"], ["scores"]),
         ]
-        constants += [
-            numpy_helper.from_array(np.array(0, np.int64), "first"),
-            numpy_helper.from_array(np.zeros((lookup, 3), np.float32), "table"),
-        ]
+        constants |= {"first": np.array(0), "zero": np.array([0]), "ones": np.ones(most, np.float32)}
     graph = helper.make_graph(
         nodes,
         "linear",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, features])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, 3])],
-        constants,
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(made)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab.install import Lab
 from lab.kube import Manifest, condition, post, wait_for
+from lab.load import Caller
 from lab.projects import FLOWER, model_deployment, spec, write_project
 
 NAME = "own-code"
@@ -15,6 +16,7 @@ NAME = "own-code"
 FLOWERS = '''\
 """Code of the project's own, which no converter knows."""
 
+import os
 import socket
 
 import numpy as np
@@ -28,6 +30,12 @@ def with_areas(rows):
 def judged(rows, model):
     chances = model.predict_proba(np.column_stack(list(rows.values())))
     return {"species": chances.argmax(axis=1), "sure": chances.max(axis=1) > 0.9}
+
+
+def brittle(rows, model):
+    if max(rows["sepal length (cm)"]) > 9:
+        os._exit(3)
+    return judged(rows, model)
 
 
 def moody(rows, model):
@@ -153,3 +161,32 @@ def test_what_answers_its_example_otherwise_than_recorded_does_not_go_live(
     service = lab.kube.get("service", NAME, namespace) or {}
     url = f"http://{service['spec']['clusterIP']}/predict"
     assert post(url, {"rows": [FLOWER]})["predictions"] == [{"species": 0, "sure": True}]
+
+
+def test_answers_that_fail_take_a_content_back(lab: Lab, namespace: str) -> None:
+    """A function that answers its example, and ends its process for what callers send: 5xx, and a limit is passed."""
+    before = (lab.kube.get("modeldeployment", NAME, namespace) or {})["status"]["live"]
+    spec_ = (lab.kube.get("modeldeployment", NAME, namespace) or {})["spec"]
+    limits = {"rollBackOn": {"errorRate": 0.5, "minimumRequests": 5, "watchFor": "10m"}}
+    by_function = {"onFailure": "ServeNative", "function": "flowers:brittle"}
+    service = lab.kube.get("service", NAME, namespace) or {}
+    url = f"http://{service['spec']['clusterIP']}/predict"
+    with Caller(url, {"rows": [{**FLOWER, "sepal length (cm)": 9.9}]}) as caller:
+        lab.kube.apply(model_deployment(NAME, namespace, {**spec_, "export": by_function, "rollout": limits}))
+        wait_for(lambda: caller.failures, seconds=240, what="the first answer that fails")
+
+        def taken_back() -> bool:
+            found = lab.kube.get("modeldeployment", NAME, namespace) or {}
+            return condition(found, "Ready")["reason"] == "RolledBack"
+
+        wait_for(taken_back, seconds=120, what="RolledBack")
+        answered = caller.versions[before["content"]]
+        wait_for(lambda: caller.versions[before["content"]] > answered + 20, seconds=60, what="answers as before")
+    assert any("HTTPError 503" in failure for failure in caller.failures), caller.failures[:3]
+    found = lab.kube.get("modeldeployment", NAME, namespace) or {}
+    assert found["status"]["live"]["content"] == before["content"]
+    log = lab.kube.list("controllerrevisions", namespace, f"slipway.dev/owner={NAME}")
+    newest = max((entry["data"] for entry in log), key=lambda data: int(data["number"]))
+    assert (newest["cause"], newest["who"], newest["whoBy"]) == ("Rollback", "slipway", "Operator")
+    assert "errorRate: " in newest["why"]
+    assert "limit 50.00%" in newest["why"]

@@ -18,8 +18,11 @@ PAGE = b"""\
 # TYPE slipway_requests_total counter
 slipway_requests_total{endpoint="infer",code="500"} 100
 slipway_requests_total{endpoint="infer",code="200"} 1900
+# TYPE slipway_failures_total counter
+slipway_failures_total{kind="Refused"} 7
+slipway_failures_total{kind="InvalidRequest"} 5
 """
-WHOLE = Sample(requests=2000, errors=100, buckets=())
+WHOLE = Sample(requests=2000, errors=100, refused=7, buckets=())
 POD = {"metadata": {"name": "p"}, "status": {"podIP": "127.0.0.1"}}
 
 

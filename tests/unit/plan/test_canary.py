@@ -293,6 +293,13 @@ async def test_what_went_live_and_is_too_slow_goes_back_by_itself_once(world, wa
         pytest.param(
             {"errorRate": 0.01}, Sample(requests=100, errors=5), 0, "errorRate: 5.00%, limit 1.00%", id="errors"
         ),
+        pytest.param(
+            {"refusalRate": 0.5},
+            Sample(requests=100, errors=0, refused=51),
+            0,
+            "refusalRate: 51.00%, limit 50.00% (100 requests, error rate 0.00%, refusal rate 51.00%)",
+            id="refusals",
+        ),
         pytest.param({"failedProbes": 3}, None, 3, "failedProbes: 3 of at most 2", id="probes"),
     ],
 )

@@ -112,6 +112,8 @@ def _measured(rollout: Mapping[str, Any]) -> str:
         words.append(f"{rollout['requests']} requests")
     if rollout.get("errorRate") is not None:
         words.append(f"{float(rollout['errorRate']):.2%} errors")
+    if rollout.get("refusalRate"):
+        words.append(f"{float(rollout['refusalRate']):.2%} refused by the model")
     if rollout.get("p99LatencyMillis") is not None:
         words.append(f"p99 {rollout['p99LatencyMillis']} ms")
     return ", ".join(words)

@@ -240,10 +240,11 @@ class RollBackOn(SpecModel):
 
     checks = (
         Check(
-            "has(self.errorRate) || has(self.p99LatencyMillis) || has(self.failedProbes)",
-            "set at least one of errorRate, p99LatencyMillis and failedProbes",
+            "has(self.errorRate) || has(self.refusalRate) || has(self.p99LatencyMillis) || has(self.failedProbes)",
+            "set at least one of errorRate, refusalRate, p99LatencyMillis and failedProbes",
             lambda limits: (
                 limits.error_rate is not None
+                or limits.refusal_rate is not None
                 or limits.p99_latency_millis is not None
                 or limits.failed_probes is not None
             ),
@@ -255,6 +256,13 @@ class RollBackOn(SpecModel):
         ge=0,
         le=1,
         description="Largest share of predictions answered with a 5xx status. From 0 to 1. Example: 0.01.",
+    )
+    refusal_rate: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Largest share of well-formed predictions that the model itself cannot compute (422). "
+        "From 0 to 1. Example: 0.2.",
     )
     p99_latency_millis: float | None = Field(
         default=None,
@@ -273,7 +281,8 @@ class RollBackOn(SpecModel):
         default=100,
         ge=1,
         le=1_000_000_000,
-        description="From so many predictions on, errorRate and p99LatencyMillis count. From 1 to 1000000000.",
+        description="From so many predictions on, errorRate, refusalRate and p99LatencyMillis count. "
+        "From 1 to 1000000000.",
     )
     watch_for: Annotated[str, *duration("1s", "168h")] = Field(
         default="10m",

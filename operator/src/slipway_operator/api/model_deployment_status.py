@@ -117,6 +117,11 @@ class RolloutStatus(StatusModel):
     since: Timestamp | None = Field(default=None, description="Since when it answers (UTC).")
     requests: int | None = Field(default=None, ge=0, description="Predictions that its pods have answered.")
     error_rate: float | None = Field(default=None, ge=0, description="Share of them answered with a 5xx status.")
+    refusal_rate: float | None = Field(
+        default=None,
+        ge=0,
+        description="Share of them that the model could not compute for the values sent; absent where there is none.",
+    )
     p99_latency_millis: float | None = Field(
         default=None,
         ge=0,

@@ -19,6 +19,8 @@ _PREDICTIONS = frozenset({"infer", "predict"})
 """Endpoints that count: a probe that fails is no failed prediction."""
 _FAILED = frozenset({"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS", "UNIMPLEMENTED"})
 """Codes of gRPC that are what 5xx is for HTTP."""
+_REFUSED = "Refused"
+"""The runtime's word for values that the model itself cannot compute an answer for."""
 
 log = structlog.get_logger()
 
@@ -66,10 +68,12 @@ def sample_of(text: str) -> Sample:
     Raises:
         ValueError: it is not one.
     """
-    requests = errors = 0
+    requests = errors = refused = 0
     buckets: dict[float, int] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
+            if sample.name == "slipway_failures_total" and sample.labels.get("kind") == _REFUSED:
+                refused += int(sample.value)
             if sample.labels.get("endpoint") not in _PREDICTIONS:
                 continue
             if sample.name == "slipway_requests_total":
@@ -79,4 +83,4 @@ def sample_of(text: str) -> Sample:
             elif sample.name == "slipway_request_duration_seconds_bucket":
                 bound = float(sample.labels.get("le", math.inf))
                 buckets[bound] = buckets.get(bound, 0) + int(sample.value)
-    return Sample(requests=requests, errors=errors, buckets=tuple(sorted(buckets.items())))
+    return Sample(requests=requests, errors=errors, refused=refused, buckets=tuple(sorted(buckets.items())))

@@ -38,6 +38,8 @@ class Sample:
     requests: int
     errors: int
     """Answered with a 5xx status."""
+    refused: int = 0
+    """Well-formed, and the model itself could not compute an answer for the values."""
     buckets: tuple[tuple[float, int], ...] = ()
     """Upper bound in seconds and how many took at most so long, as Prometheus' histograms are."""
 

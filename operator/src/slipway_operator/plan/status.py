@@ -232,6 +232,7 @@ def _rollout(story: Story) -> Manifest | None:
             "since": canary.since,
             "requests": figures.requests,
             "errorRate": round(figures.error_rate, 6) if figures.error_rate is not None else None,
+            "refusalRate": round(figures.refusal_rate, 6) if figures.refused and figures.refusal_rate else None,
             "p99LatencyMillis": round(figures.p99_millis, 3) if figures.p99_millis is not None else None,
         }
     return {name: value for name, value in row.items() if value is not None}

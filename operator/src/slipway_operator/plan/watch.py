@@ -27,6 +27,7 @@ class Figures:
 
     requests: int = 0
     errors: int = 0
+    refused: int = 0
     p99_millis: float | None = None
     failed_probes: int = 0
 
@@ -36,11 +37,18 @@ class Figures:
         return self.errors / self.requests if self.requests else None
 
     @property
+    def refusal_rate(self) -> float | None:
+        """Share of predictions that the model itself could not compute for the values that were sent."""
+        return self.refused / self.requests if self.requests else None
+
+    @property
     def text(self) -> str:
         """In words."""
         words = [f"{self.requests} requests"]
         if self.error_rate is not None:
             words.append(f"error rate {self.error_rate:.2%}")
+        if self.refused and self.refusal_rate is not None:
+            words.append(f"refusal rate {self.refusal_rate:.2%}")
         if self.p99_millis is not None:
             words.append(f"p99 {self.p99_millis:.1f} ms")
         if self.failed_probes:
@@ -79,6 +87,7 @@ def figures_of(seen: Observed, *, label: str, value: str) -> Figures:
     return Figures(
         requests=sum(s.requests for s in samples),
         errors=sum(s.errors for s in samples),
+        refused=sum(s.refused for s in samples),
         p99_millis=quantile_millis(samples, 0.99),
         failed_probes=sum(_failed_probes(p) for p in pods),
     )
@@ -92,9 +101,13 @@ def breach(limits: RollBackOn | None, figures: Figures) -> str | None:
         return f"failedProbes: {figures.failed_probes} of at most {limits.failed_probes - 1} ({figures.text})"
     if figures.requests < limits.minimum_requests:
         return None
-    rate, p99 = figures.error_rate, figures.p99_millis
-    if limits.error_rate is not None and rate is not None and rate > limits.error_rate:
-        return f"errorRate: {rate:.2%}, limit {limits.error_rate:.2%} ({figures.text})"
+    for name, rate, most in (
+        ("errorRate", figures.error_rate, limits.error_rate),
+        ("refusalRate", figures.refusal_rate, limits.refusal_rate),
+    ):
+        if most is not None and rate is not None and rate > most:
+            return f"{name}: {rate:.2%}, limit {most:.2%} ({figures.text})"
+    p99 = figures.p99_millis
     if limits.p99_latency_millis is not None and p99 is not None and p99 > limits.p99_latency_millis:
         return f"p99LatencyMillis: {p99:.1f}, limit {limits.p99_latency_millis:g} ({figures.text})"
     return None
