@@ -13,6 +13,7 @@ import yaml
 from lab.git import GitServer
 from lab.install import Lab
 from lab.kube import Kube, Manifest, condition, wait_for
+from lab.log import entries
 from lab.projects import model_deployment, spec, write_project
 
 
@@ -87,9 +88,7 @@ class Model:
 
     def causes(self) -> list[str]:
         """Return why each entry of the log was written, the oldest first."""
-        selector = f"slipway.dev/owner={self.name},slipway.dev/log=true"
-        entries = self.kube.list("controllerrevisions", self.namespace, selector)
-        return [entry["data"]["cause"] for entry in sorted(entries, key=lambda entry: int(entry["data"]["number"]))]
+        return [entry["cause"] for entry in entries(self.kube, self.name, self.namespace)]
 
     def wait(self, kind: str, reason: str, commit: str, *, seconds: float = 240) -> Manifest:
         """Wait until a condition is True for a reason, with a commit live; fail with what it says instead."""

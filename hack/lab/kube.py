@@ -70,6 +70,13 @@ class Kube:
         items: list[Manifest] = json.loads(self.run("get", kind, *_in(namespace), *chosen, "-o", "json"))["items"]
         return items
 
+    def address(self, service: str, namespace: str) -> str:
+        """Return the IP of a Service; this machine is a node, so it routes there."""
+        found = self.get("service", service, namespace)
+        if found is None:
+            raise AssertionError(f"there is no Service {namespace}/{service}")
+        return str(found["spec"]["clusterIP"])
+
     def delete(self, kind: str, name: str, namespace: str | None = None, *, wait: bool = True) -> None:
         """Delete one object; it is no error where it is gone already."""
         self.run(

@@ -9,7 +9,8 @@ import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -66,7 +67,7 @@ class Caller(_Asking):
 
 
 class GrpcCaller(_Asking):
-    """Asks by NVIDIA's client, over one channel that stays open from the first request to the last."""
+    """Asks by NVIDIA's client, over one channel that stays open until it is opened anew."""
 
     def __init__(self, address: str, model: str, row: Mapping[str, float], *, every: float = 0.02) -> None:
         import numpy as np  # noqa: PLC0415 - the demo needs none of these, and is quicker without
@@ -74,7 +75,8 @@ class GrpcCaller(_Asking):
         from tritonclient.utils import triton_to_np_dtype  # type: ignore[import-untyped]  # noqa: PLC0415
 
         super().__init__(every)
-        self._client, self._model = triton.InferenceServerClient(address), model
+        self._open: Callable[[], Any] = partial(triton.InferenceServerClient, address)
+        self._client, self._model, self._anew = self._open(), model, False
         self._inputs = []
         for taken in self._client.get_model_metadata(model, as_json=True)["inputs"]:
             # One tensor for each column, or all of them as one matrix.
@@ -89,6 +91,14 @@ class GrpcCaller(_Asking):
         super().__exit__(kind, error, trace)
         self._client.close()
 
+    def reopen(self) -> None:
+        """Have the next request on a channel of its own."""
+        self._anew = True
+
     def _once(self) -> str:
+        if self._anew:
+            self._anew = False
+            self._client.close()
+            self._client = self._open()
         answer = self._client.infer(self._model, self._inputs, client_timeout=10)
         return str(answer.get_response().model_version)

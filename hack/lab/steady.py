@@ -32,6 +32,8 @@ class Seen:
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     last_sent: dict[tuple[str, str], float] = field(default_factory=dict)
     """When the newest request was sent that a content answered, by content and kind of connection."""
+    age: int = 0
+    """Connections that were opened at another age are closed after their answer, and opened anew."""
 
     def first_of(self, content: str) -> asyncio.Future[float]:
         """The time of the content's next answer on a fresh connection."""
@@ -149,7 +151,12 @@ async def drive(host: str, request: bytes, seen: Seen, stop: asyncio.Event, loop
 
     async def loop(kind: str) -> None:
         client: _Client | None = None
+        age = seen.age
         while not stop.is_set():
+            if client is not None and age != seen.age:
+                client.close()
+                client = None
+            age = seen.age
             client = await _ask_once(host, request, seen, kind, client)
             if loops.every:
                 await asyncio.sleep(loops.every)

@@ -74,17 +74,19 @@ async def measure(lab: Lab, chosen: argparse.Namespace) -> dict[str, Any]:
     load = asyncio.create_task(drive(host, request, seen, stop, Loops(chosen.kept, chosen.fresh)))
     began = time.monotonic()
     rounds, others = [], []
-    with GrpcCaller(f"{host}:8081", NAME, FLOWER) as grpc:
-        for turn in range(chosen.rounds):
-            rounds.append(await _round(lab, seen, grpc, turn))
-            tell.line(f"{turn + 1}: {rounds[-1]}; {seen.requests:,} requests, {len(seen.failures)} failed")
-        for turn in range(chosen.others):
-            others.append(await asyncio.to_thread(_every_other_way, lab, turn))
-            tell.line(f"{turn + 1}: {others[-1]}; {seen.requests:,} requests, {len(seen.failures)} failed")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(seen.reached.wait(), max(LONGEST_SECONDS - (time.monotonic() - began), 1.0))
-    stop.set()
-    await load
+    try:
+        with GrpcCaller(f"{host}:8081", NAME, FLOWER) as grpc:
+            for turn in range(chosen.rounds):
+                rounds.append(await _round(lab, seen, grpc, turn))
+                tell.line(f"{turn + 1}: {rounds[-1]}; {seen.requests:,} requests, {len(seen.failures)} failed")
+            for turn in range(chosen.others):
+                others.append(await asyncio.to_thread(_every_other_way, lab, turn))
+                tell.line(f"{turn + 1}: {others[-1]}; {seen.requests:,} requests, {len(seen.failures)} failed")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(seen.reached.wait(), max(LONGEST_SECONDS - (time.monotonic() - began), 1.0))
+    finally:
+        stop.set()
+        await load
     return {
         "rounds": rounds,
         "others": others,
@@ -101,6 +103,13 @@ async def measure(lab: Lab, chosen: argparse.Namespace) -> dict[str, Any]:
 async def _round(lab: Lab, seen: Seen, grpc: GrpcCaller, turn: int) -> dict[str, float]:
     before = await asyncio.to_thread(_status, lab)
     new, old = before["live"]["content"], before["standby"]["content"]
+    # What was opened before the last rollout stays with the content of before; a rollback is about the others.
+    seen.age += 1
+    grpc.reopen()
+    await asyncio.sleep(1)
+    for kind, moved in (("kept", seen.last_sent.get((new, "kept"), 0.0)), ("gRPC", grpc.last_sent.get(new, 0.0))):
+        if time.monotonic() - moved > 1:
+            raise RuntimeError(f"no {kind} connection is with what is rolled back: nothing would be measured")
     asked, answer = time.monotonic(), seen.first_of(old)
     await _annotate(lab, f"slipway.dev/rollback=previous@back-{turn}")
     accepted = time.monotonic()
@@ -148,6 +157,9 @@ def _every_other_way(lab: Lab, turn: int) -> dict[str, float]:
     wait("another canary", lambda: _says(lab, "Canary"))
     _annotate_now(lab, f"slipway.dev/abort=now@abort-{turn}")
     wait("given up", lambda: _says(lab, "Aborted"))
+    # As `git revert` does it: what is live is wanted again, and nothing is held.
+    lab.kube.apply(_manifest(lab, promoted))
+    wait("reverted", lambda: _is_ready(lab))
     return took
 
 

@@ -33,8 +33,7 @@ def test_pods_come_with_the_load_and_go_with_it(
     # Kubernetes waits five minutes before it takes pods away; the field is not Slipway's, so it stays.
     patch = '{"spec":{"behavior":{"scaleDown":{"stabilizationWindowSeconds":5}}}}'
     lab.kube.run("patch", "hpa", NAME, "-n", namespace, "--type=merge", "-p", patch)
-    service = lab.kube.get("service", NAME, namespace) or {}
-    url = f"http://{service['spec']['clusterIP']}/predict"
+    url = f"http://{lab.kube.address(NAME, namespace)}/predict"
     # Nodes route to a brand-new Service up to a second after it is there.
     wait_for(lambda: answers(url), seconds=15, what="the first answer")
 

@@ -108,9 +108,7 @@ def slipway(lab: Lab, namespace: str) -> Slipway:
 
 def asked(lab: Lab, name: str, namespace: str, *, by: Callable[[str], bool] = bool) -> Any:
     """Ask the Service until who is meant answers; nodes learn of it, and of a switch, up to a second later."""
-    service = lab.kube.get("service", name, namespace)
-    assert service is not None
-    url = f"http://{service['spec']['clusterIP']}/predict"
+    url = f"http://{lab.kube.address(name, namespace)}/predict"
 
     def answer() -> Any:
         try:

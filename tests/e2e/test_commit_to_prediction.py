@@ -24,11 +24,7 @@ QUESTION = {"rows": [FLOWER]}
 
 
 def address(lab: Lab, name: str, namespace: str) -> str:
-    """Return the Service's own address; this machine is a node, so it routes there."""
-    service = lab.kube.get("service", name, namespace)
-    if service is None:
-        raise AssertionError(f"there is no Service {namespace}/{name}")
-    return f"http://{service['spec']['clusterIP']}"
+    return f"http://{lab.kube.address(name, namespace)}"
 
 
 def ask(lab: Lab, name: str, namespace: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from lab.install import Lab
 from lab.installed import operator_metrics
 from lab.kube import KubectlError, Manifest, condition, post, wait_for
+from lab.log import entries
 from lab.projects import FLOWER, linear_model, locked_by, model_deployment, trained_spec, write_trained_project
 
 Settled = Callable[..., Manifest]
@@ -18,12 +19,6 @@ PARTS = ("commit", "package", "lock", "environment", "image", "model", "onnx", "
 STEM = "stem length (cm)"
 WIDE_FLOWER = {**FLOWER, STEM: 30.0}
 WIDE_SAMPLE = f"{','.join(WIDE_FLOWER)}\n5.1,3.5,1.4,0.2,30.0\n6.7,3.1,4.7,1.5,42.5\n"
-
-
-def entries(lab: Lab, namespace: str, name: str) -> list[dict[str, Any]]:
-    """The log, oldest first."""
-    found = lab.kube.list("controllerrevisions", namespace, f"slipway.dev/log=true,slipway.dev/owner={name}")
-    return sorted((e["data"] for e in found), key=lambda data: data["number"])
 
 
 def told(lab: Lab, namespace: str, name: str, kind: str, reason: str) -> Manifest:
@@ -34,12 +29,6 @@ def told(lab: Lab, namespace: str, name: str, kind: str, reason: str) -> Manifes
         return found if condition(found, kind)["reason"] == reason else None
 
     return wait_for(look, seconds=120, what=f"{kind} to be {reason}")
-
-
-def url_of(lab: Lab, namespace: str, name: str) -> str:
-    service = lab.kube.get("service", name, namespace)
-    assert service is not None
-    return f"http://{service['spec']['clusterIP']}"
 
 
 def answer_to(url: str, row: dict[str, float]) -> dict[str, Any] | str:
@@ -59,7 +48,7 @@ def test_what_goes_back_goes_together(lab: Lab, namespace: str, settled: Settled
     source = {"git": {"url": lab.git.url(name), "ref": ref}}
     lab.kube.apply(model_deployment(name, namespace, trained_spec(source, "pylock.toml")))
     before = settled(name, namespace)["status"]["live"]
-    url = url_of(lab, namespace, name)
+    url = f"http://{lab.kube.address(name, namespace)}"
     old = wait_for(lambda: answer_to(url, FLOWER), seconds=15, what="an answer")
     assert isinstance(old, dict)
     signature = post(f"{url}/v2/models/{name}")
@@ -72,7 +61,7 @@ def test_what_goes_back_goes_together(lab: Lab, namespace: str, settled: Settled
     after = settled(name, namespace)["status"]["live"]
     wait_for(lambda: isinstance(answer_to(url, WIDE_FLOWER), dict), seconds=15, what="an answer of the new columns")
     assert STEM in str(answer_to(url, FLOWER)), "callers of before are told what is missing"
-    first, second = entries(lab, namespace, name)
+    first, second = entries(lab.kube, name, namespace)
     assert [part for part in PARTS if first["digests"][part] == second["digests"][part]] == []
     ready = told(lab, namespace, name, "RollbackReady", "SchemaChanged")
     assert "has shape [-1, 5] now, and the target takes [-1, 4]" in condition(ready, "RollbackReady")["message"]
@@ -85,7 +74,7 @@ def test_what_goes_back_goes_together(lab: Lab, namespace: str, settled: Settled
 
     assert answer_to(url, FLOWER)["predictions"] == old["predictions"]  # type: ignore[index]
     assert post(f"{url}/v2/models/{name}") == signature
-    third = entries(lab, namespace, name)[-1]
+    third = entries(lab.kube, name, namespace)[-1]
     assert (third["content"], third["digests"]) == (first["content"], first["digests"])
     live = found["status"]["live"]
     assert (live["content"], live["commit"]) == (before["content"], before["commit"])
@@ -108,7 +97,7 @@ def test_nobody_goes_back_to_what_is_gone_from_the_registry(
         lab.kube.apply(model_deployment(name, namespace, trained_spec(source, "pylock.toml")))
         live = settled(name, namespace)["status"]["live"]
         if number == 1:
-            (first,) = entries(lab, namespace, name)
+            (first,) = entries(lab.kube, name, namespace)
             lost = f"{first['repository']}@{first['digests']['modelImage']}"
             subprocess.run([str(lab.crane), "delete", "--insecure", lost], check=True, capture_output=True)
 
@@ -129,7 +118,7 @@ def test_nobody_goes_back_to_what_is_gone_from_the_registry(
     assert request["state"] == "Refused", request
     assert "not in the registry" in request["message"]
     assert settled(name, namespace)["status"]["live"] == live
-    assert len(entries(lab, namespace, name)) == 2
+    assert len(entries(lab.kube, name, namespace)) == 2
     assert workload(lab, namespace, name) == before
 
 

@@ -11,6 +11,7 @@ import pytest
 from lab.install import Lab
 from lab.kube import Manifest, condition, wait_for
 from lab.load import Caller
+from lab.log import entries
 from lab.projects import (
     FLOWER,
     locked_by,
@@ -57,8 +58,7 @@ class Deployment:
 
     def newest(self) -> dict[str, Any]:
         """The newest entry of the log."""
-        found = self._lab.kube.list("controllerrevisions", self._namespace, f"slipway.dev/owner={NAME}")
-        return max((e["data"] for e in found), key=lambda data: int(data["number"]))
+        return entries(self._lab.kube, NAME, self._namespace)[-1]
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,7 @@ def test_a_content_that_fails_or_ends_goes_by_itself(
     deployment = Deployment(lab, namespace, settled, tmp_path)
     deployment.apply({})
     good = deployment.live()
-    service = lab.kube.get("service", NAME, namespace)
-    assert service is not None
-    url = f"http://{service['spec']['clusterIP']}/predict"
+    url = f"http://{lab.kube.address(NAME, namespace)}/predict"
     limits = {"rollBackOn": {"refusalRate": 0.5, "minimumRequests": 20, "watchFor": "5m"}}
     files: dict[str, str | bytes | None] = {"model.onnx": narrow_model(3), "data/sample.csv": SMALL_FLOWERS}
     with Caller(url, question) as caller:

@@ -9,6 +9,7 @@ from pathlib import Path
 from lab.install import Lab
 from lab.kube import Manifest, condition, post, wait_for
 from lab.load import Caller
+from lab.log import entries
 from lab.projects import FLOWER, model_deployment, spec, write_project
 
 NAME = "own-code"
@@ -87,9 +88,7 @@ def test_a_model_that_cannot_be_onnx_answers_by_itself_where_that_is_asked_for(
     told = condition({"status": status}, "ServedNatively")
     assert told["status"] == "True"
     assert "one prediction at a time" in told["message"]
-    service = lab.kube.get("service", NAME, namespace)
-    assert service is not None
-    url = f"http://{service['spec']['clusterIP']}/predict"
+    url = f"http://{lab.kube.address(NAME, namespace)}/predict"
 
     def answers() -> bool:
         try:
@@ -158,8 +157,7 @@ def test_what_answers_its_example_otherwise_than_recorded_does_not_go_live(
     assert "where" in said, said
     found = lab.kube.get("modeldeployment", NAME, namespace) or {}
     assert found["status"]["live"] == before["status"]["live"]
-    service = lab.kube.get("service", NAME, namespace) or {}
-    url = f"http://{service['spec']['clusterIP']}/predict"
+    url = f"http://{lab.kube.address(NAME, namespace)}/predict"
     assert post(url, {"rows": [FLOWER]})["predictions"] == [{"species": 0, "sure": True}]
 
 
@@ -169,8 +167,7 @@ def test_answers_that_fail_take_a_content_back(lab: Lab, namespace: str) -> None
     spec_ = (lab.kube.get("modeldeployment", NAME, namespace) or {})["spec"]
     limits = {"rollBackOn": {"errorRate": 0.5, "minimumRequests": 5, "watchFor": "10m"}}
     by_function = {"onFailure": "ServeNative", "function": "flowers:brittle"}
-    service = lab.kube.get("service", NAME, namespace) or {}
-    url = f"http://{service['spec']['clusterIP']}/predict"
+    url = f"http://{lab.kube.address(NAME, namespace)}/predict"
     with Caller(url, {"rows": [{**FLOWER, "sepal length (cm)": 9.9}]}) as caller:
         lab.kube.apply(model_deployment(NAME, namespace, {**spec_, "export": by_function, "rollout": limits}))
         wait_for(lambda: caller.failures, seconds=240, what="the first answer that fails")
@@ -185,8 +182,7 @@ def test_answers_that_fail_take_a_content_back(lab: Lab, namespace: str) -> None
     assert any("HTTPError 503" in failure for failure in caller.failures), caller.failures[:3]
     found = lab.kube.get("modeldeployment", NAME, namespace) or {}
     assert found["status"]["live"]["content"] == before["content"]
-    log = lab.kube.list("controllerrevisions", namespace, f"slipway.dev/owner={NAME}")
-    newest = max((entry["data"] for entry in log), key=lambda data: int(data["number"]))
+    newest = entries(lab.kube, NAME, namespace)[-1]
     assert (newest["cause"], newest["who"], newest["whoBy"]) == ("Rollback", "slipway", "Operator")
     assert "errorRate: " in newest["why"]
     assert "limit 50.00%" in newest["why"]

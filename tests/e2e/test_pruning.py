@@ -9,18 +9,13 @@ from typing import Any
 
 from lab.install import Lab
 from lab.kube import Manifest, wait_for
+from lab.log import entries
 from lab.projects import locked_by, model_deployment, trained_spec, write_trained_project
 
 NAME = "pruned"
 LOCK_FILE = "pylock.toml"
 LIMIT = 1
 PARTS = ("package", "image", "artifact", "modelImage")
-
-
-def log(lab: Lab, namespace: str) -> list[dict[str, Any]]:
-    """The log's entries, oldest first."""
-    found = lab.kube.list("controllerrevisions", namespace, f"slipway.dev/log=true,slipway.dev/owner={NAME}")
-    return sorted((each["data"] for each in found), key=lambda data: data["number"])
 
 
 def all_have_ended(lab: Lab, namespace: str) -> bool:
@@ -52,12 +47,14 @@ def test_what_goes_beyond_the_limit_goes_from_the_registry_too(
         wanted = {**trained_spec(source, LOCK_FILE), "revisionHistoryLimit": LIMIT}
         lab.kube.apply(model_deployment(NAME, namespace, wanted))
         assert settled(NAME, namespace)["status"]["live"]["commit"] == commit
-        kept |= {entry["number"]: entry for entry in log(lab, namespace)}
+        kept |= {entry["number"]: entry for entry in entries(lab.kube, NAME, namespace)}
     assert sorted(kept) == [1, 2, 3, 4]
 
-    wait_for(lambda: len(log(lab, namespace)) == LIMIT + 1, seconds=120, what="the log to have its length")
+    wait_for(
+        lambda: len(entries(lab.kube, NAME, namespace)) == LIMIT + 1, seconds=120, what="the log to have its length"
+    )
 
-    numbers = [entry["number"] for entry in log(lab, namespace)]
+    numbers = [entry["number"] for entry in entries(lab.kube, NAME, namespace)]
     assert numbers == [3, 4]
     # The newest Job that removed stays for its logs; the operator reads its answer before Kubernetes calls it ended.
     wait_for(lambda: all_have_ended(lab, namespace), seconds=60, what="the Jobs that removed to have ended well")

@@ -6,13 +6,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from lab.install import Lab
 from lab.kube import KubectlError, Manifest, condition, wait_for
 from lab.load import Caller, GrpcCaller
+from lab.log import entries
 from lab.projects import FLOWER, model_deployment, spec, write_project
 
 Settled = Callable[..., Manifest]
@@ -38,15 +38,12 @@ def has(lab: Lab, namespace: str, kind: str, reason: str) -> bool:
     return condition(found, kind)["reason"] == reason
 
 
-def log(lab: Lab, namespace: str) -> list[dict[str, Any]]:
-    found = lab.kube.list("controllerrevisions", namespace, "slipway.dev/log=true")
-    return sorted((e["data"] for e in found), key=lambda d: d["number"])
+def log(lab: Lab, namespace: str) -> list[Manifest]:
+    return entries(lab.kube, NAME, namespace)
 
 
 def service(lab: Lab, namespace: str) -> str:
-    found = lab.kube.get("service", NAME, namespace)
-    assert found is not None
-    return f"http://{found['spec']['clusterIP']}/predict"
+    return f"http://{lab.kube.address(NAME, namespace)}/predict"
 
 
 @pytest.fixture(scope="module")

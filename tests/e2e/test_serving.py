@@ -91,7 +91,7 @@ def test_mutual_tls_keys_and_records_are_switched_on_beneath_a_live_model(
     wanted = model_deployment(NAME, namespace, trained_spec(source, "uv.lock"))
     lab.kube.apply(wanted)
     content = settled(NAME, namespace)["status"]["live"]["content"]
-    address = lab.kube.get("service", NAME, namespace)["spec"]["clusterIP"]  # type: ignore[index]
+    address = lab.kube.address(NAME, namespace)
 
     wanted["spec"] = {
         **trained_spec(source, "uv.lock"),
@@ -168,7 +168,7 @@ def test_figures_of_a_canary_are_read_behind_tls_and_keys(
         "rollout": {"canary": {"pods": 1, "for": "1h"}, "rollBackOn": {"errorRate": 0.5}},
     }
     lab.kube.run("patch", "modeldeployment", NAME, "-n", namespace, "--type=merge", "-p", json.dumps({"spec": change}))
-    address = lab.kube.get("service", NAME, namespace)["spec"]["clusterIP"]  # type: ignore[index]
+    address = lab.kube.address(NAME, namespace)
     untrusting = ssl.create_default_context()
     untrusting.check_hostname, untrusting.verify_mode = False, ssl.CERT_NONE
 

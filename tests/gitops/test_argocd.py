@@ -130,11 +130,10 @@ def test_a_bad_commit_that_a_limit_rejects(lab: Lab, argocd: ArgoCD, namespace: 
     canary = {"canary": {"pods": 1, "for": "10m"}} if way == "canary" else {}
     gone, causes = ("Aborted", ["Abort"]) if canary else ("RolledBack", ["SpecChange", "Rollback"])
     second = repository.push(model.manifest(project.spec(bad, rollout={**canary, "rollBackOn": limits})))
-    service = lab.kube.get("service", name, namespace) or {}
     # What is live must not be watched any more when the limits come, or it is what passes them.
     since = datetime.fromisoformat(model.read()["status"]["live"]["since"])
     wait_for(lambda: (datetime.now(UTC) - since).total_seconds() > 21, seconds=60, what="the first one's watch to end")
-    with Caller(f"http://{service['spec']['clusterIP']}/predict", {"rows": [FLOWER]}) as caller:
+    with Caller(f"http://{lab.kube.address(name, namespace)}/predict", {"rows": [FLOWER]}) as caller:
         application.refresh()
         application.wait("Synced", "Suspended", second, seconds=300)
         model.wait("Stalled", gone, good, seconds=30)

@@ -82,8 +82,7 @@ def shown(lab: Lab, served: str, tmp_path_factory: pytest.TempPathFactory) -> Sh
 
 def url(lab: Lab, namespace: str) -> str:
     """The Service's own address, once nodes route to it."""
-    service = lab.kube.get("service", NAME, namespace) or {}
-    found = f"http://{service['spec']['clusterIP']}/predict"
+    found = f"http://{lab.kube.address(NAME, namespace)}/predict"
 
     def answers() -> bool:
         try:

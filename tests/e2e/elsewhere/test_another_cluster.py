@@ -22,6 +22,7 @@ from cluster.choice import choose
 from cluster.layout import Layout
 from lab.install import NAMESPACE, ROOT, Lab, install, open_lab
 from lab.kube import Manifest, condition, post, wait_for
+from lab.log import entries
 from lab.projects import FLOWER, locked_by, model_deployment, trained_spec, write_trained_project
 
 NAME = "restored"
@@ -83,15 +84,16 @@ def test_the_log_brings_everything_back_elsewhere(
     lab.kube.run("annotate", "modeldeployment", NAME, "-n", namespace, "slipway.dev/rollback=previous@before-backup")
     before = until(lab, namespace, "RolledBack")
     answer = answered(lab, namespace)
-    log = entries(lab, namespace)
-    assert [entry["data"]["cause"] for entry in log] == ["SpecChange", "SpecChange", "Rollback"]
+    backup = lab.kube.list("controllerrevisions", namespace, "slipway.dev/log=true")
+    log = entries(lab.kube, NAME, namespace)
+    assert [entry["cause"] for entry in log] == ["SpecChange", "SpecChange", "Rollback"]
     lab.git.stop()
 
     new = another()
     assert new.kube.get("namespace", namespace) is None, "another cluster, which knows nothing"
     install(new)
     new.kube.namespace(namespace)
-    for entry in log:
+    for entry in backup:
         bare(new, namespace, entry, f"--as={OPERATOR}")
     bare(new, namespace, before)
     after = until(new, namespace, "RolledBack")
@@ -99,7 +101,7 @@ def test_the_log_brings_everything_back_elsewhere(
     assert after["status"]["live"]["content"] == before["status"]["live"]["content"]
     assert [held["content"] for held in after["status"]["held"]] == [h["content"] for h in before["status"]["held"]]
     assert answered(new, namespace) == answer
-    assert [entry["data"] for entry in entries(new, namespace)] == [entry["data"] for entry in log]
+    assert entries(new.kube, NAME, namespace) == log
     steps = {job["metadata"]["labels"]["slipway.dev/step"] for job in new.kube.list("jobs", namespace)}
     assert steps <= {"verify"}, "nothing is made; only the registry is asked"
 
@@ -124,20 +126,13 @@ def until(lab: Lab, namespace: str, reason: str) -> Manifest:
 
 def answered(lab: Lab, namespace: str) -> dict[str, Any]:
     """Ask the Service, once the node routes it."""
-    service = lab.kube.get("service", NAME, namespace)
-    assert service is not None
+    url = f"http://{lab.kube.address(NAME, namespace)}/predict"
 
     def ask() -> dict[str, Any] | None:
         try:
-            found = dict(post(f"http://{service['spec']['clusterIP']}/predict", {"rows": [FLOWER]}))
+            found = dict(post(url, {"rows": [FLOWER]}))
         except OSError:
             return None
         return {name: value for name, value in found.items() if name != "id"}
 
     return wait_for(ask, seconds=30, what="an answer")
-
-
-def entries(lab: Lab, namespace: str) -> list[Manifest]:
-    """The log, oldest first."""
-    found = lab.kube.list("controllerrevisions", namespace, f"slipway.dev/log=true,slipway.dev/owner={NAME}")
-    return sorted(found, key=lambda entry: int(entry["data"]["number"]))
