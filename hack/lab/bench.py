@@ -191,8 +191,10 @@ class Bench:
         seen = await case.picture()
         told = (await self._person.get(case.ref) or {}).get("status", {}).get("summary")
         last = [str(w) for w in case.script.writes[-3:]]
+        _, objects = await case.there_is()
+        jobs = {o["metadata"]["name"]: o.get("status") for o in objects if o["kind"] == "Job"}
         raise TimeoutError(
-            f"not reached within {case.patience:.0f} s: {difference(wanted or {}, seen)} ({told!r}; {last})"
+            f"not reached within {case.patience:.0f} s: {difference(wanted or {}, seen)} ({told!r}; {last}; {jobs})"
         )
 
     async def require_rest(self, case: Case, reached: Manifest) -> None:

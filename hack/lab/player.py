@@ -126,6 +126,7 @@ class Player:
                     if event["type"] in {"ADDED", "MODIFIED"}:
                         await self._take({**event["object"], "apiVersion": "v1", "kind": "Pod"})
             except SlipwayError:
+                version = ""  # what could not be played is played after the next list
                 await asyncio.sleep(0.5)
 
     async def _take(self, pod: Manifest) -> None:

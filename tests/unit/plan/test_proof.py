@@ -242,3 +242,26 @@ async def test_other_steps_leave_the_jobs_of_a_proof_alone(proving, world):
 
     assert len(proving.jobs()) == 1
     assert world.ready(proving.key) == ("True", "Serving")
+
+
+async def test_a_job_that_runs_is_looked_at_again_though_no_event_tells(proving):
+    await proving.look()
+    proof = await proving.look()
+
+    assert (proof.state, proof.create) == (State.UNPROVEN, None)
+    assert proof.requeue_after == 30
+
+
+async def test_what_goes_live_again_is_proven_by_a_job_of_another_name(proving):
+    """Kubernetes may give no pod for minutes to a Job that takes the name of one that has just been deleted."""
+    world, key = proving.world, proving.key
+    await world.look(key)
+    (first,) = [job["metadata"]["name"] for job in proving.jobs()]
+    world.annotate(key, "slipway.dev/rollback", "previous@back")
+    await world.settle(key)
+    world.annotate(key, "slipway.dev/resume", "now@on")
+    await world.settle(key)
+
+    (again,) = [job["metadata"]["name"] for job in proving.jobs()]
+    assert [entry["data"]["cause"] for entry in world.entries()][2:] == ["Rollback", "Resume", "SpecChange"]
+    assert again != first

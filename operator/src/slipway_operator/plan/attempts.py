@@ -36,6 +36,8 @@ LOOK_AGAIN = 60.0
 """Seconds at most until a question that failed for a passing reason is asked again."""
 STARTING = 3.0
 """Seconds after which a Job that has just started is looked at again, as a safety net for a lost event."""
+RUNNING = 30.0
+"""The same of one that runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,7 @@ def ask_again(seen: Observed, spec: JobSpec, kind: StepKind, *, wait_after: Call
         case Held(waits=waits):
             trouble, due = trouble_of(waits, seen.now), None
         case Running():
-            due = None
+            due = RUNNING
     create = (
         job_for(seen, spec, next_attempt(seen, step=spec.step, key=spec.key)) if due is not None and due <= 0 else None
     )
@@ -233,7 +235,7 @@ def _result(seen: Observed, spec: JobSpec, outcome: Outcome, *, name: str, job: 
                 started_at=started,
                 job=job_name,
                 # What keeps a pod from starting may be told by an event alone, and events are not watched.
-                requeue_after=STARTING if message in {STARTS, NO_POD} else 30.0,
+                requeue_after=STARTING if message in {STARTS, NO_POD} else RUNNING,
             )
         case Lost():  # pragma: no cover - handled by the caller
             return _start(seen, spec, name=name, message="starting again")

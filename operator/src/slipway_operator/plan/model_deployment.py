@@ -252,7 +252,18 @@ def _proofs(
     targets = [other_good(entries), asked.to if asked is not None else None]
     if spec.serving.replicas == 0:
         targets = targets[1:]
-    return {t.entry.content: prove(seen, t, entries[-1]) for t in targets if t is not None}
+    live = _went_live(entries)
+    return {t.entry.content: prove(seen, t, live) for t in targets if t is not None}
+
+
+def _went_live(entries: Sequence[LoggedEntry]) -> LoggedEntry | None:
+    """The entry by which the live content went live; later ones are about what did not."""
+    found = None
+    for entry in reversed(entries):
+        if found is not None and entry.entry.content != found.entry.content:
+            break
+        found = entry
+    return found
 
 
 def _due(decisions: Decisions, asked: Return | None, gone: Mapping[str, str]) -> tuple[Return | None, str | None]:

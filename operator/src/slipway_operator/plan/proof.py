@@ -99,7 +99,7 @@ def prove(seen: Observed, target: LoggedEntry, live: LoggedEntry | None) -> Proo
     Args:
         seen: What was observed.
         target: Any entry of the content.
-        live: The entry that is live; callers send what its model takes.
+        live: The entry by which the live content went live; callers send what its model takes.
     """
     spec = verify_spec(seen, target, live)
     every = float(seen.settings.rollback.verify_every_seconds)
@@ -135,9 +135,10 @@ def verify_spec(seen: Observed, target: LoggedEntry, live: LoggedEntry | None) -
     settings = seen.settings
     other = live if live is not None and live.entry.content != target.entry.content else None
     repository = target.entry.repository or repository_for(seen)
-    key = short_of(
-        [STEP, *seen.key, repository, target.entry.content, other.entry.content if other is not None else None]
-    )
+    # What goes live again is proven again, by a Job of another name: one that takes the name of a Job that has just
+    # been deleted may get no pod for minutes, as the Job controller goes on with what it remembers of the first.
+    beside = (other.entry.content, other.number) if other is not None else (None, None)
+    key = short_of([STEP, *seen.key, repository, target.entry.content, *beside])
     prefix, namespace, name = repository.rsplit("/", 2)
     request = VerifyRequest(
         namespace=namespace,
