@@ -15,6 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+FRESH_SECONDS = 0.006
+"""Between two fresh connections of a loop, at least: who closes one keeps its port for a minute, of which there are
+28,000 for one address."""
+
 
 @dataclass
 class Seen:
@@ -158,8 +162,9 @@ async def drive(host: str, request: bytes, seen: Seen, stop: asyncio.Event, loop
                 client = None
             age = seen.age
             client = await _ask_once(host, request, seen, kind, client)
-            if loops.every:
-                await asyncio.sleep(loops.every)
+            pause = max(loops.every, FRESH_SECONDS if kind == "fresh" else 0.0)
+            if pause:
+                await asyncio.sleep(pause)
         if client is not None:
             client.close()
 
