@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from lab.install import Lab
 from lab.kube import Manifest, condition, wait_for
 from lab.load import Caller
@@ -22,6 +20,7 @@ from lab.projects import (
 )
 
 NAME = "limited"
+QUESTION = {"rows": [FLOWER]}
 LOCKED = locked_by("pylock.toml")
 RUNTIME_PYTHON = "/opt/env/bin/python"
 SMALL_FLOWERS = f"{','.join(FLOWER)}\n1.1,3.5,1.4,0.2\n2.7,3.1,4.7,1.5\n"
@@ -61,14 +60,8 @@ class Deployment:
         return entries(self._lab.kube, NAME, self._namespace)[-1]
 
 
-@pytest.fixture(scope="module")
-def question(lab: Lab) -> dict[str, Any]:
-    del lab
-    return {"rows": [FLOWER]}
-
-
 def test_a_content_that_fails_or_ends_goes_by_itself(
-    lab: Lab, namespace: str, settled: Callable[..., Manifest], question: dict[str, Any], tmp_path: Path
+    lab: Lab, namespace: str, settled: Callable[..., Manifest], tmp_path: Path
 ) -> None:
     """What it cannot compute counts against a live content, a container that ends against a canary.
 
@@ -80,7 +73,7 @@ def test_a_content_that_fails_or_ends_goes_by_itself(
     url = f"http://{lab.kube.address(NAME, namespace)}/predict"
     limits = {"rollBackOn": {"refusalRate": 0.5, "minimumRequests": 20, "watchFor": "5m"}}
     files: dict[str, str | bytes | None] = {"model.onnx": narrow_model(3), "data/sample.csv": SMALL_FLOWERS}
-    with Caller(url, question) as caller:
+    with Caller(url, QUESTION) as caller:
         deployment.apply(files, rollout=limits)
         deployment.until("RolledBack")
         answered = caller.versions[good]
